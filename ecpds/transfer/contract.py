@@ -1,0 +1,335 @@
+"""What a transfer module is: one open session with one remote system.
+
+A module speaks one protocol and knows nothing of queues, retries, quotas or the store.  `deliver`
+and `fetch` (beside this file) own temporary names, verification, renaming and cleaning up; the
+module only does the single acts.  Each act may raise `RemoteError`s (with phase, code and text of
+the remote side), `SourceBroke`, `Unsupported`, and nothing else; the translation from the
+library's errors is one context manager per module.  Every await on a socket is bounded by a time-
+out of `Target.timeouts`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Flag, auto
+from typing import ClassVar, Generic, Self, TypeVar
+
+from ecpds.base.clock import Clock
+from ecpds.base.threads import Threads
+from ecpds.model.errors import Unsupported
+from ecpds.model.listing import Entry
+from ecpds.model.options import OptionFamily
+from ecpds.model.secret import Secret
+from ecpds.transfer.meter import Meter
+from ecpds.transfer.sockets import Addresses, SocketTuning
+
+
+class Feature(Flag):
+    """What a module can do; tests hold that each works and each missing one raises Unsupported."""
+
+    NONE = 0
+    LIST = auto()
+    GET = auto()
+    PUT = auto()
+    RESUME_GET = auto()  # get() honours offset > 0
+    RESUME_PUT = auto()  # put() honours offset > 0
+    SIZE = auto()
+    DELETE = auto()
+    RENAME = auto()
+    REPLACE = auto()  # rename() over an existing name is atomic
+    MKDIR = auto()
+    RMDIR = auto()
+    ATOMIC_PUT = auto()  # a put under the final name becomes visible only when complete
+    CHECKSUM = auto()  # the server can tell a digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Longest waits of a session."""
+
+    connect: timedelta = timedelta(minutes=1)
+    command: timedelta = timedelta(seconds=90)  # one reply, one stat
+    stall: timedelta = timedelta(minutes=5)  # no byte moved during put or get
+    close: timedelta = timedelta(seconds=10)
+    delete: timedelta = timedelta(seconds=90)
+    listing: timedelta = timedelta(seconds=90)  # until the next part of a listing
+    mkdir: timedelta = timedelta(seconds=90)
+    rename: timedelta = timedelta(seconds=90)
+    rmdir: timedelta = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsTrust:
+    """How a remote certificate is verified, in one vocabulary for all modules (`ectrans.tls*`)."""
+
+    verify: bool = True
+    ca: str = ""  # path or PEM text; empty = the system's
+    pin: str = ""  # SHA-256 of the certificate, hex; replaces the chain check
+    client_certificate: str = ""  # path or PEM text with certificate and key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where and as whom to connect; never a credential string."""
+
+    host_name: str  # nickname of the Host, for messages
+    host: str  # name or address as configured; used for SNI and certificate checks
+    address: str = ""  # resolved address to connect to; empty = resolve `host`
+    login: str = ""
+    password: Secret = field(default_factory=lambda: Secret(""))
+    directory: str = ""  # working directory or base path, may be empty
+    tls: TlsTrust = field(default_factory=TlsTrust)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    block_size: int = 256 * 1024
+    local_roots: tuple[str, ...] = ()  # directories genericFile may use (transfer.file_roots)
+    sockets: SocketTuning = field(default_factory=SocketTuning)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a module may use of the process: the thread pools and the clock."""
+
+    threads: Threads
+    clock: Clock
+    addresses: Addresses = field(default_factory=Addresses)
+
+
+class ByteSource(ABC):
+    """Content on its way out: an async iterator of blocks, or a plain descriptor."""
+
+    size: int  # bytes that will come from `offset` on; -1 unknown
+    offset: int  # first byte that is sent
+    descriptor: int | None = None  # plain file, to be read from `offset`; None = only iterate
+    meter: Meter  # counts what was taken; `deliver` watches it
+
+    def start_at(self, offset: int) -> None:
+        """Begin again, at that byte; raises Unsupported when it cannot be read twice."""
+        raise Unsupported("this content can be read once only", offset=offset)
+
+    async def allow(self, count: int) -> int:
+        """Wait until bytes may go (rate limits); return how many of `count`, at least one.
+
+        For takers through the descriptor; iteration waits by itself.
+        """
+        return count
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield blocks; raises SourceBroke when the content cannot be read."""
+
+    @abstractmethod
+    def count(self, sent: int) -> None:
+        """Tell that `sent` more bytes were taken through the descriptor; iteration counts itself.
+
+        Raises RemoteCancelled when the transfer was stopped.
+        """
+
+
+class ByteSink(ABC):
+    """Content on its way in."""
+
+    @abstractmethod
+    async def write(self, block: bytes | memoryview) -> None:
+        """Take the next block; raises what the storing side raises (StorageFull, OSError)."""
+
+    async def copy_from(self, descriptor: int, offset: int, count: int) -> int:
+        """Take up to `count` bytes of a plain file at `offset` by a kernel copy; return how many.
+
+        Called in blocks of a few MiB.  -1: not offered, use `write`.
+        """
+        return -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Naming:
+    """How a file is named on the remote side until it is complete.
+
+    The written name is prefix + base + `.` + random part + suffix in the directory of the final
+    name. Prefix and suffix both empty mean the suffix `.tmp`.
+    """
+
+    temporary: bool = True
+    prefix: str = ""
+    suffix: str = ""
+    make_parents: bool = True  # after the server said that the directory is missing
+    delete_first: bool = False  # delete the final name before the rename even if rename can replace
+
+    def written_name(self, name: str) -> str:
+        """Return a fresh written name for the final name `name`, cut to 255 bytes."""
+        if not self.temporary:
+            return name
+        directory, slash, base = name.rpartition("/")
+        prefix, suffix = self.prefix, self.suffix
+        if not prefix and not suffix:
+            suffix = ".tmp"
+        tail = f".{secrets.token_hex(4)}{suffix}"
+        room = 255 - len((prefix + tail).encode())
+        base = base.encode()[:room].decode(errors="ignore")
+        return f"{directory}{slash}{prefix}{base}{tail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partial:
+    """A remote file that an attempt began and did not finish; kept in the attempt record."""
+
+    name: str  # as written on the remote side
+    offset: int  # bytes from the start that were handed to the remote side
+    version: str  # of the source content; another one never goes on from here
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """A small file to be written beside the final name, after it (`<name>.md5`)."""
+
+    extension: str
+    content: bytes
+
+
+class KnownDirectories:
+    """Remote directories that were seen to exist, the latest `limit` ones; one for each Host."""
+
+    def __init__(self, limit: int = 4096) -> None:
+        self._limit = limit
+        self._paths: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._paths
+
+    def add(self, path: str) -> None:
+        """Remember that `path` exists."""
+        self._paths[path] = None
+        self._paths.move_to_end(path)
+        if len(self._paths) > self._limit:
+            self._paths.popitem(last=False)
+
+    def forget(self, path: str) -> None:
+        """Forget `path`: the server said that it is missing."""
+        self._paths.pop(path, None)
+
+
+O = TypeVar("O", bound=OptionFamily)  # noqa: E741 - the family of a module
+
+
+class TransferModule(ABC, Generic[O]):
+    """An open session with one Host; made by `connect`, used for one act at a time."""
+
+    name: ClassVar[str]  # "sftp": method genericSftp
+    options: ClassVar[type[OptionFamily]]
+    features: ClassVar[Feature] = Feature.NONE
+
+    confirmed: int | None = None
+    """Bytes of the last put known to be at the far end without a hole, counted from its offset.
+
+    None: bytes arrive in order, so that the size of the remote file tells.
+    """
+
+    directories: KnownDirectories | None = None
+    """What is known of the Host's directories; set by the pool, shared by all its sessions."""
+
+    @classmethod
+    def naming(cls, options: O) -> Naming:
+        """Return how files are named until complete, out of the module's own options."""
+        return Naming(temporary=Feature.RENAME in cls.features)
+
+    @classmethod
+    def keep_alive(cls, options: O) -> timedelta:
+        """Return how long an idle session may wait for its next use; zero = close it at once."""
+        return timedelta(0)
+
+    @classmethod
+    @abstractmethod
+    def connect(
+        cls, target: Target, options: O, around: Surroundings
+    ) -> AbstractAsyncContextManager[Self]:
+        """Open, authenticate and give a session; leaving the block closes it.
+
+        The pool may leave the block from another task than the one that entered it: no TaskGroup
+        and no `asyncio.timeout` may be open at the `yield`.  On failure everything opened is
+        released.  Raises RemoteAuth, RemotePin, RemoteConfig, RemoteTimeout, RemoteTransient with
+        the phase in which it happened.
+        """
+
+    @property
+    def peer(self) -> str:
+        """Return the address that the session is connected to, for the history."""
+        return ""
+
+    async def alive(self) -> bool:
+        """Tell whether the session can be used again (probe on borrow from the pool)."""
+        return True
+
+    async def stat(self, name: str) -> Entry:
+        """Return the entry `name` (size at least); RemoteMissing if there is none."""
+        raise Unsupported(f"{self.name} cannot tell sizes", name=name)
+
+    def list(self, directory: str, *, filter_text: str = "") -> AsyncIterator[Entry]:
+        """Yield the entries of one directory in bounded memory, names as the server gives them.
+
+        `filter_text` is appended to the path for servers that filter (wildcardFilter).
+        """
+        raise Unsupported(f"{self.name} cannot list", directory=directory, filter=filter_text)
+
+    def get(self, name: str, *, offset: int = 0) -> AsyncIterator[bytes]:
+        """Yield the content from byte `offset` on.
+
+        Raises RemoteMissing, and ConnectionLost when the stream breaks or ends without the
+        positive end of the protocol.
+        """
+        raise Unsupported(f"{self.name} cannot get", file=name, offset=offset)
+
+    async def open_local(self, name: str) -> int | None:
+        """Return a plain read-only descriptor of the content if it is on this machine, else None.
+
+        The caller closes it.  Lets `fetch` copy in the kernel.
+        """
+        return None
+
+    async def put(self, name: str, source: ByteSource, *, offset: int = 0) -> int:
+        """Write `source` to `name` from byte `offset` on; return the count of bytes written.
+
+        Returns only after the server's positive final answer.  A failed put may leave a partial
+        file: `deliver` owns the cleaning up.
+        """
+        raise Unsupported(f"{self.name} cannot put", file=name, offset=offset, size=source.size)
+
+    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+        """Rename; with `replace` over an existing `new` (atomically when Feature.REPLACE)."""
+        raise Unsupported(f"{self.name} cannot rename", old=old, new=new, replace=replace)
+
+    async def delete(self, name: str) -> None:
+        """Delete a file; RemoteMissing if there is none."""
+        raise Unsupported(f"{self.name} cannot delete", file=name)
+
+    async def mkdir(self, path: str) -> None:
+        """Create one directory; an existing one is fine, a missing parent is RemoteName."""
+        raise Unsupported(f"{self.name} cannot make directories", path=path)
+
+    async def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        raise Unsupported(f"{self.name} cannot remove directories", path=path)
+
+    async def checksum(self, name: str, algorithm: str) -> str | None:
+        """Return the server's own digest in hex, None if it has none for that algorithm."""
+        raise Unsupported(f"{self.name} has no checksums", file=name, algorithm=algorithm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What `deliver` did."""
+
+    path: str  # final name on the remote side
+    sent: int  # bytes of this attempt
+    size: int  # bytes at the far end, -1 when nobody knows
+    peer: str
+    started_at: datetime
+    finished_at: datetime
+    resumed_at: int = 0  # first byte of this attempt
+
+
+Options = Mapping[str, str]

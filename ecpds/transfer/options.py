@@ -1,0 +1,311 @@
+"""Option families that every module obeys: `ectrans`, `upload`, `retrieval`, base of sessions.
+
+Spec: transfer-modules.md 5.1-5.3, transfer-modules-protocols.md 1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Literal
+
+from ecpds.model.decode import opt
+from ecpds.model.host import Host
+from ecpds.model.names import ByteCount, ByteRate
+from ecpds.model.options import OptionFamily, as_text
+from ecpds.transfer.contract import Naming, Target, Timeouts, TlsTrust
+from ecpds.transfer.deliver import DeliveryRules
+from ecpds.transfer.meter import SlowRule, Watch
+from ecpds.transfer.sockets import SocketTuning
+
+HOST = frozenset({"host"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EctransOptions(OptionFamily):
+    """What the hub does around every session with a Host."""
+
+    prefix: ClassVar[str] = "ectrans"
+    scopes: ClassVar[frozenset[str]] = HOST
+
+    connect_timeout: timedelta = opt(
+        timedelta(minutes=1), "For all tries to connect together.", key="connectTimeOut", low=0.001
+    )
+    retry_count: int = opt(1, "Further tries to connect.", key="retryCount", low=0, high=100)
+    retry_frequency: timedelta = opt(
+        timedelta(seconds=1), "Pause between them.", key="retryFrequency", low=0
+    )
+    del_timeout: timedelta = opt(
+        timedelta(seconds=90), "Longest deletion.", key="delTimeOut", low=0.001
+    )
+    list_timeout: timedelta = opt(
+        timedelta(seconds=90),
+        "Longest wait for the next part of a listing.",
+        key="listTimeOut",
+        low=0.001,
+    )
+    mkdir_timeout: timedelta = opt(
+        timedelta(seconds=90), "Longest creation of a directory.", key="mkdirTimeOut", low=0.001
+    )
+    move_timeout: timedelta = opt(
+        timedelta(seconds=90), "Longest rename.", key="moveTimeOut", low=0.001
+    )
+    rmdir_timeout: timedelta = opt(
+        timedelta(seconds=90), "Longest removal of a directory.", key="rmdirTimeOut", low=0.001
+    )
+    size_timeout: timedelta = opt(
+        timedelta(seconds=90), "Longest question for a size.", key="sizeTimeOut", low=0.001
+    )
+    get_timeout: timedelta | None = opt(None, "Longest GET; empty = any.", key="getTimeOut", low=0)
+    put_timeout: timedelta | None = opt(None, "Longest PUT; empty = any.", key="putTimeOut", low=0)
+    close_timeout: timedelta = opt(
+        timedelta(minutes=1), "Longest end of a session.", key="closeTimeOut", low=0.001
+    )
+    stream_timeout: timedelta = opt(
+        timedelta(minutes=5), "Longest GET or PUT without any byte.", key="streamTimeout", low=0.001
+    )
+    debug: bool = opt(False, "Log what the protocol says.")
+    use_dns_name: bool = opt(
+        False, "Give the name to the protocol instead of looking it up.", key="usednsname"
+    )
+    block_size: ByteCount = opt(
+        ByteCount(256 * 1024),
+        "Bytes moved at once.",
+        key="blockSize",
+        low=4096,
+        high=16 * 1024 * 1024,
+    )
+    filter_pattern: str = opt(
+        ".*", "Original names that may be compressed (whole name).", key="filterpattern"
+    )
+    filter_minimum_size: ByteCount = opt(
+        ByteCount(0), "Smaller files are sent plain.", key="filterMinimumSize", low=0
+    )
+    check_filter_size: bool = opt(
+        True, "Send the original unless the compressed copy is smaller.", key="checkfiltersize"
+    )
+    create_checksum: bool = opt(
+        False, "Write a sidecar file with the checksum.", key="createChecksum"
+    )
+    checksum: tuple[str, ...] = opt(
+        ("md5",), "Algorithms of sidecar and verification: md5, sha256, …"
+    )
+    sidecar_form: Literal["raw", "sum"] = opt(
+        "raw", "raw: only the digest; sum: digest, two blanks, name, newline.", key="sidecarForm"
+    )
+    verify: Literal["none", "size", "hash"] = opt(
+        "size", "What is compared after a PUT; hash: told by the server or read again."
+    )
+    resume: Literal["auto", "never", "required"] = opt(
+        "auto", "Whether a retry goes on with a partial file."
+    )
+    max_sessions: int = opt(
+        10, "Sessions with this host at a time.", key="maxSessions", low=1, high=1000
+    )
+    tls_verify: bool = opt(True, "Check certificates.", key="tlsVerify")
+    tls_ca: str = opt("", "Authorities: a path or PEM text; empty = the system's.", key="tlsCa")
+    tls_pin: str = opt("", "SHA-256 of the expected certificate in hex.", key="tlsPin")
+    tls_client_certificate: str = opt(
+        "", "Own certificate and key: a path or PEM text.", key="tlsClientCert", secret=True
+    )
+    local_address: str = opt("", "Local address to connect from.", key="localAddress")
+    socket_statistics: bool = opt(
+        True, "Keep what the kernel knows of the connection.", key="socketStatistics"
+    )
+    tcp_no_delay: bool = opt(True, "Send small packets at once.", key="tcpNoDelay")
+    tcp_keep_alive: bool | None = opt(None, "Probe idle connections.", key="tcpKeepAlive")
+    tcp_keep_alive_time: int | None = opt(
+        None, "Seconds before the first probe.", key="tcpKeepAliveTime", low=1, high=32767
+    )
+    tcp_keep_alive_interval: int | None = opt(
+        None, "Seconds between probes.", key="tcpKeepAliveInterval", low=1, high=32767
+    )
+    tcp_keep_alive_probes: int | None = opt(
+        None, "Probes before giving up.", key="tcpKeepAliveProbes", low=1, high=127
+    )
+    tcp_user_timeout: int | None = opt(
+        None, "Milliseconds that sent data may stay unconfirmed.", key="tcpUserTimeout", low=0
+    )
+    tcp_congestion_control: str = opt("", "For example bbr.", key="tcpCongestionControl")
+    tcp_max_segment: int | None = opt(
+        None, "Bytes in a segment.", key="tcpMaxSegment", low=88, high=65535
+    )
+    tcp_window_clamp: int | None = opt(
+        None, "Largest window in bytes.", key="tcpWindowClamp", low=0
+    )
+    tcp_quick_ack: bool | None = opt(None, "Confirm at once.", key="tcpQuickAck")
+    tcp_linger_enable: bool | None = opt(
+        None, "Wait for unsent data when closing.", key="tcpLingerEnable"
+    )
+    tcp_linger_time: int | None = opt(
+        None, "Seconds of that wait.", key="tcpLingerTime", low=0, high=32767
+    )
+    pacing_rate: ByteRate | None = opt(
+        None, "Rate at which the kernel sends.", key="soMaxPacingRate", low=1
+    )
+
+    def timeouts(self) -> Timeouts:
+        """Return the time limits of a session."""
+        return Timeouts(
+            connect=self.connect_timeout,
+            command=self.size_timeout,
+            stall=self.stream_timeout,
+            close=self.close_timeout,
+            delete=self.del_timeout,
+            listing=self.list_timeout,
+            mkdir=self.mkdir_timeout,
+            rename=self.move_timeout,
+            rmdir=self.rmdir_timeout,
+        )
+
+    def tls(self) -> TlsTrust:
+        """Return how certificates are checked."""
+        return TlsTrust(
+            verify=self.tls_verify,
+            ca=self.tls_ca,
+            pin=self.tls_pin,
+            client_certificate=self.tls_client_certificate,
+        )
+
+    def sockets(self) -> SocketTuning:
+        """Return the socket options."""
+        linger = self.tcp_linger_time if self.tcp_linger_enable else None
+        return SocketTuning(
+            no_delay=self.tcp_no_delay,
+            keep_alive=self.tcp_keep_alive,
+            keep_alive_time=self.tcp_keep_alive_time,
+            keep_alive_interval=self.tcp_keep_alive_interval,
+            keep_alive_probes=self.tcp_keep_alive_probes,
+            user_timeout=self.tcp_user_timeout,
+            congestion_control=self.tcp_congestion_control,
+            max_segment=self.tcp_max_segment,
+            window_clamp=self.tcp_window_clamp,
+            quick_ack=self.tcp_quick_ack,
+            linger=linger,
+            pacing_rate=self.pacing_rate,
+            local_address=self.local_address,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateOptions(OptionFamily):
+    """Fields of the families `upload` and `retrieval`."""
+
+    scopes: ClassVar[frozenset[str]] = HOST
+
+    interrupt_slow: bool = opt(False, "End slow transfers.", key="interruptSlow")
+    minimum_duration: timedelta = opt(
+        timedelta(minutes=1), "Length of a measuring window.", key="minimumDuration", low=0.001
+    )
+    minimum_rate: ByteRate = opt(
+        ByteRate(2_359_296), "Least mean rate in each window.", key="minimumRate", low=0
+    )
+    maximum_duration: timedelta = opt(
+        timedelta(minutes=10), "Longest transfer.", key="maximumDuration", low=0.001
+    )
+    rate_throttling: ByteRate | None = opt(None, "Highest rate.", key="rateThrottling", low=1)
+
+    def slow_rule(self) -> SlowRule | None:
+        """Return the rule for slow transfers, None when it is off."""
+        if not self.interrupt_slow:
+            return None
+        return SlowRule(
+            window=self.minimum_duration, rate=self.minimum_rate, longest=self.maximum_duration
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadOptions(RateOptions):
+    """Limits on what is sent to a dissemination host."""
+
+    prefix: ClassVar[str] = "upload"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalOptions(RateOptions):
+    """Limits on what is fetched from an acquisition or source host."""
+
+    prefix: ClassVar[str] = "retrieval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions(OptionFamily):
+    """Options that ftp, ftps, sftp and file share: identity and written names.
+
+    A module's family inherits it and overrides the defaults that differ.
+    """
+
+    scopes: ClassVar[frozenset[str]] = HOST
+
+    login: str = opt("", "Overrides the login of the host.")
+    password: str = opt("", "Overrides the password of the host.", secret=True)
+    cwd: str = opt("", "Directory entered after login.")
+    listen_address: str = opt("", "Local address to connect from.", key="listenAddress")
+    use_temporary: bool = opt(True, "Write under a temporary name, then rename.", key="usetmp")
+    temporary_prefix: str = opt("", "Put before temporary names.", key="prefix")
+    temporary_suffix: str = opt(
+        "", "Put behind temporary names; .tmp when there is no prefix either.", key="suffix"
+    )
+    make_suffix: bool = opt(
+        False, "Accepted from older set-ups: temporary names are always random.", key="mksuffix"
+    )
+    mkdirs: bool = opt(True, "Create missing directories.")
+    clean_path: bool = opt(
+        False, "Accepted from older set-ups: paths are always cleaned.", key="usecleanpath"
+    )
+    ignore_check: bool = opt(False, "Do not compare sizes after a PUT.", key="ignoreCheck")
+    digest_extension: str = opt(".md5", "Extension of the sidecar file.", key="md5Ext")
+    keep_alive: timedelta = opt(
+        timedelta(0), "How long an idle session is kept for the next file.", key="keepAlive", low=0
+    )
+    use_noop: timedelta = opt(
+        timedelta(0), "Pause between probes of an idle session.", key="useNoop", low=0
+    )
+
+    def naming(self) -> Naming:
+        """Return how files are named until complete."""
+        return Naming(
+            temporary=self.use_temporary,
+            prefix=self.temporary_prefix,
+            suffix=self.temporary_suffix,
+            make_parents=self.mkdirs,
+        )
+
+
+def target_of(host: Host, ectrans: EctransOptions, *, local_roots: tuple[str, ...] = ()) -> Target:
+    """Return where and as whom to connect, out of a Host and its `ectrans` options.
+
+    `directory` stays empty: on a dissemination host that field is a template, on an acquisition
+    host a list of lines; whoever reads them gives paths to the acts.
+    """
+    return Target(
+        host_name=host.name,
+        host=host.host,
+        login=host.login,
+        password=host.password,
+        tls=ectrans.tls(),
+        timeouts=ectrans.timeouts(),
+        block_size=ectrans.block_size,
+        local_roots=local_roots,
+        sockets=ectrans.sockets(),
+    )
+
+
+def delivery_rules(
+    naming: Naming, ectrans: EctransOptions, upload: UploadOptions, *, ignore_check: bool = False
+) -> DeliveryRules:
+    """Return the rules that `deliver` follows for one Host."""
+    return DeliveryRules(
+        naming=naming,
+        verify="none" if ignore_check and ectrans.verify == "size" else ectrans.verify,
+        resume=ectrans.resume,
+        watch=Watch(
+            stall=ectrans.stream_timeout, longest=ectrans.put_timeout, slow=upload.slow_rule()
+        ),
+    )
+
+
+def texts(options: Mapping[str, object]) -> dict[str, str]:
+    """Return options as the families read them: text values; yes and no for truth values."""
+    return {key: as_text(value) for key, value in options.items()}

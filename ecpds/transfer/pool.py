@@ -1,0 +1,236 @@
+"""Sessions with Hosts: a bounded number of each, idle ones kept for the next file.
+
+A session that was used in a failed act is closed, never lent again: nobody knows what the other
+side still believes.  Connecting is tried again within one budget; everything later is the
+scheduler's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from ecpds.model.errors import EcpdsError, RemoteError, RemoteTimeout, Stopping
+from ecpds.transfer.contract import KnownDirectories, Surroundings, Target, TransferModule
+from ecpds.transfer.registry import Access
+
+HOSTS = 10_000
+"""Hosts whose directories and idle sessions are remembered."""
+
+SWEEP = timedelta(seconds=5)
+"""Pause between looks for sessions that were idle too long."""
+
+
+@dataclass(slots=True)
+class _Idle:
+    """A session that waits for its next use."""
+
+    access: Access
+    module: TransferModule[Any]
+    context: AbstractAsyncContextManager[TransferModule[Any]]
+    until: float
+    probe_at: float
+
+
+class _Lane:
+    """All sessions with one Host."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self.idle: deque[_Idle] = deque()
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.directories = KnownDirectories()
+        self.key: object = None  # what the directories belong to
+
+
+class Pool:
+    """Lends sessions; built once by the daemon."""
+
+    def __init__(
+        self, around: Surroundings, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._around = around
+        self._monotonic = monotonic
+        self._lanes: OrderedDict[str, _Lane] = OrderedDict()
+        self._closed = False
+
+    @asynccontextmanager
+    async def session(self, access: Access) -> AsyncIterator[TransferModule[Any]]:
+        """Lend a session with the Host of `access`, a fresh or an idle one.
+
+        Waits while `ectrans.maxSessions` are in use.  When the block is left by an error the
+        session is closed; else it is kept for the module's keep-alive time, zero = closed.
+
+        Raises:
+            RemoteError: of the last try to connect.
+            Stopping: the pool is closed.
+        """
+        lane = self._lane(access)
+        await self._enter(lane, access.ectrans.max_sessions)
+        try:
+            idle = await self._borrow(lane, access) or await self._connect(lane, access)
+            try:
+                yield idle.module
+            except BaseException as error:
+                await self._discard(idle, error)
+                raise
+            await self._give_back(lane, idle)
+        finally:
+            self._leave(lane)
+
+    async def run(self) -> None:
+        """Close sessions that were idle too long, until cancelled."""
+        while True:
+            await self._around.clock.sleep(SWEEP)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Close the sessions whose idle time is over, and lanes that nobody uses."""
+        now = self._monotonic()
+        for name, lane in list(self._lanes.items()):
+            while lane.idle and lane.idle[0].until <= now:
+                await self._discard(lane.idle.popleft(), None)
+            if not lane.used and not lane.idle and len(self._lanes) > HOSTS:
+                self._lanes.pop(name, None)
+
+    async def close(self) -> None:
+        """Close all idle sessions and refuse new ones."""
+        self._closed = True
+        for lane in list(self._lanes.values()):
+            while lane.idle:
+                await self._discard(lane.idle.popleft(), None)
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Return for each Host how many sessions are in use and idle, for the metrics."""
+        return {name: (lane.used, len(lane.idle)) for name, lane in self._lanes.items()}
+
+    def _lane(self, access: Access) -> _Lane:
+        name = access.target.host_name
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane()
+        self._lanes.move_to_end(name)
+        return lane
+
+    async def _enter(self, lane: _Lane, limit: int) -> None:
+        if self._closed:
+            raise Stopping("no new session is opened")
+        while lane.used >= limit:
+            turn = asyncio.get_running_loop().create_future()
+            lane.waiting.append(turn)
+            try:
+                await turn
+            except BaseException:
+                if turn in lane.waiting:
+                    lane.waiting.remove(turn)
+                elif not turn.cancelled():
+                    self._wake(lane)
+                raise
+        lane.used += 1
+
+    def _leave(self, lane: _Lane) -> None:
+        lane.used -= 1
+        self._wake(lane)
+
+    def _wake(self, lane: _Lane) -> None:
+        while lane.waiting:
+            turn = lane.waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    async def _borrow(self, lane: _Lane, access: Access) -> _Idle | None:
+        """Return the session that was used last, if it still lives; close those of old options."""
+        while lane.idle:
+            idle = lane.idle.pop()
+            if same_session(idle.access, access) and idle.until > self._monotonic():
+                if await self._alive(idle):
+                    idle.access = access
+                    return idle
+            await self._discard(idle, None)
+        return None
+
+    async def _alive(self, idle: _Idle) -> bool:
+        try:
+            async with asyncio.timeout(idle.access.target.timeouts.command.total_seconds()):
+                return await idle.module.alive()
+        except (RemoteError, TimeoutError):
+            return False
+
+    async def _connect(self, lane: _Lane, access: Access) -> _Idle:
+        budget = access.target.timeouts.connect.total_seconds()
+        deadline = self._monotonic() + budget
+        tries = access.ectrans.retry_count + 1
+        while True:
+            tries -= 1
+            left = deadline - self._monotonic()
+            try:
+                return await self._open(lane, access, max(left, 0.001))
+            except RemoteError as error:
+                pause = access.ectrans.retry_frequency.total_seconds() * jitter()
+                left = deadline - self._monotonic()
+                if not error.retryable or tries <= 0 or left <= pause:
+                    raise
+            await self._around.clock.sleep(timedelta(seconds=pause))
+
+    async def _open(self, lane: _Lane, access: Access, seconds: float) -> _Idle:
+        target = access.target
+        context = access.module.connect(
+            with_connect_time(target, seconds), access.options, self._around
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                module = await context.__aenter__()
+        except TimeoutError:
+            raise RemoteTimeout(
+                f"no session with {target.host or target.host_name} in time"
+            ) from None
+        key = (target.host, target.login, target.directory)
+        if lane.key != key:
+            lane.key, lane.directories = key, KnownDirectories()
+        module.directories = lane.directories
+        return _Idle(access, module, context, 0.0, 0.0)
+
+    async def _give_back(self, lane: _Lane, idle: _Idle) -> None:
+        keep = idle.access.module.keep_alive(idle.access.options).total_seconds()
+        if keep <= 0 or self._closed:
+            await self._discard(idle, None)
+            return
+        idle.until = self._monotonic() + keep
+        lane.idle.append(idle)
+
+    async def _discard(self, idle: _Idle, error: BaseException | None) -> None:
+        """Close a session; what goes wrong while closing changes nothing."""
+        kind = type(error) if error is not None else None
+        trace = error.__traceback__ if error is not None else None
+        with suppress(EcpdsError, OSError, TimeoutError):
+            async with asyncio.timeout(idle.access.target.timeouts.close.total_seconds()):
+                await idle.context.__aexit__(kind, error, trace)
+
+
+def jitter() -> float:
+    """Return a factor from 1 to 1.2, so that many sessions do not come back in one moment."""
+    return 1 + random.random() / 5  # noqa: S311 - not for secrets
+
+
+def with_connect_time(target: Target, seconds: float) -> Target:
+    """Return `target` with what is left of the time to connect."""
+    if seconds >= target.timeouts.connect.total_seconds() - 0.001:
+        return target
+    return replace(target, timeouts=replace(target.timeouts, connect=timedelta(seconds=seconds)))
+
+
+def same_session(one: Access, other: Access) -> bool:
+    """Tell whether a session made for `one` may serve `other`: all that matters is equal."""
+    if one is other:
+        return True
+    return (
+        one.module is other.module and one.target == other.target and one.options == other.options
+    )

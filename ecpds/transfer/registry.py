@@ -1,0 +1,138 @@
+"""Which code speaks which protocol, and how one Host is used.
+
+Built-in modules come as a tuple from the composition root, so that the single-file binary needs
+no package metadata; others register under the entry-point group `ecpds.modules` (name = protocol,
+value = class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from ecpds.model.errors import ConfigError, InputError, RemoteConfig
+from ecpds.model.host import Host
+from ecpds.model.names import nearest
+from ecpds.model.options import OptionFamily
+from ecpds.transfer.contract import Target, TransferModule
+from ecpds.transfer.deliver import DeliveryRules
+from ecpds.transfer.meter import Watch
+from ecpds.transfer.options import (
+    EctransOptions,
+    RetrievalOptions,
+    SessionOptions,
+    UploadOptions,
+    delivery_rules,
+    target_of,
+    texts,
+)
+
+GROUP: Final = "ecpds.modules"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Access:
+    """How one Host is used: its record, read and checked once for each version of it.
+
+    Compares by identity: an edited Host has another one.
+    """
+
+    module: type[TransferModule[Any]]
+    target: Target
+    options: OptionFamily  # the module's own family
+    ectrans: EctransOptions
+    upload: UploadOptions
+    retrieval: RetrievalOptions
+    delivery: DeliveryRules  # for `deliver`
+    fetching: Watch  # for `fetch`
+
+
+class Registry:
+    """The transfer modules of this node."""
+
+    def __init__(
+        self, builtin: Iterable[type[TransferModule[Any]]], *, installed: bool = False
+    ) -> None:
+        """Register `builtin`, and with `installed` what other packages offer.
+
+        Raises ConfigError when two modules have one name or an installed one cannot be loaded.
+        """
+        self._modules: dict[str, type[TransferModule[Any]]] = {}
+        for module in builtin:
+            self._add(module.name, module)
+        for point in entry_points(group=GROUP) if installed else ():
+            self._add(point.name, _loaded(point))
+
+    def _add(self, name: str, module: type[TransferModule[Any]]) -> None:
+        if name in self._modules:
+            raise ConfigError(f"two transfer modules are named {name!r}")
+        self._modules[name] = module
+
+    def methods(self) -> list[str]:
+        """Return all method names (`genericSftp`), sorted."""
+        return sorted(map(method_name, self._modules))
+
+    def families(self) -> list[type[OptionFamily]]:
+        """Return the option families of all modules and the common ones, for the catalogue."""
+        own = {module.options.prefix: module.options for module in self._modules.values()}
+        return [EctransOptions, UploadOptions, RetrievalOptions, *own.values()]
+
+    def module(self, method: str) -> type[TransferModule[Any]]:
+        """Return the module of a method; the name is compared without case.
+
+        Raises ConfigError that names the nearest method.
+        """
+        name = method.lower().removeprefix("generic")
+        found = self._modules.get(name) if method.lower().startswith("generic") else None
+        if found is None:
+            near = nearest(method, self.methods())
+            raise ConfigError(f"no transfer method {method!r}", key="method", nearest=near)
+        return found
+
+    def access(self, host: Host, *, local_roots: tuple[str, ...] = ()) -> Access:
+        """Return how `host` is used.
+
+        Raises RemoteConfig when its method is unknown or an option cannot be read.
+        """
+        try:
+            module = self.module(host.method)
+            given = texts(host.options)
+            options = module.options.read(given)
+            ectrans = EctransOptions.read(given)
+            upload = UploadOptions.read(given)
+            retrieval = RetrievalOptions.read(given)
+        except InputError as error:
+            raise RemoteConfig(f"host {host.name}: {error.message}", host=host.name) from error
+        watch = Watch(
+            stall=ectrans.stream_timeout, longest=ectrans.get_timeout, slow=retrieval.slow_rule()
+        )
+        ignore_check = isinstance(options, SessionOptions) and options.ignore_check
+        return Access(
+            module=module,
+            target=target_of(host, ectrans, local_roots=local_roots),
+            options=options,
+            ectrans=ectrans,
+            upload=upload,
+            retrieval=retrieval,
+            delivery=delivery_rules(
+                module.naming(options), ectrans, upload, ignore_check=ignore_check
+            ),
+            fetching=watch,
+        )
+
+
+def method_name(name: str) -> str:
+    """Return the method name of a module name: `sftp` gives `genericSftp`."""
+    return f"generic{name[:1].upper()}{name[1:]}"
+
+
+def _loaded(point: Any) -> type[TransferModule[Any]]:
+    try:
+        module = point.load()
+    except Exception as error:
+        raise ConfigError(f"transfer module {point.name!r} cannot be loaded: {error}") from error
+    if not (isinstance(module, type) and issubclass(module, TransferModule)):
+        raise ConfigError(f"{point.value} is no transfer module")
+    return module
