@@ -1,0 +1,1 @@
+"""What every layer above needs: settings, clock, logs, threads, bus, failpoints."""

@@ -1,0 +1,1 @@
+"""Values and pure rules: the nouns of the hub, standard library only, no I/O."""

@@ -1,0 +1,231 @@
+"""One writer thread with group commit, a few readers beside it, and the registry of statements.
+
+Callers hand plain functions to `write`; the writer runs all that wait in one transaction (each in a
+savepoint, so that one failure undoes only itself), commits once, and only then answers everybody.
+A durable commit costs about 2 ms alone; together thousands a second pass.
+Source of the numbers: docs/decisions/0002-store.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from ecpds.base.failpoints import Failpoints
+from ecpds.model.errors import StoreError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Connection = sqlite3.Connection
+Row = sqlite3.Row
+
+BATCH_CALLS = 256
+BATCH_SECONDS = 0.004  # longest collecting time of one batch
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL text; `hot` ones may not scan a table (a test reads their plans)."""
+
+    sql: str
+    hot: bool = False
+
+
+def statement(sql: str, *, hot: bool = False) -> Statement:
+    """Declare a statement beside the one function that runs it."""
+    return Statement(" ".join(sql.split()), hot)
+
+
+class _Call:
+    __slots__ = ("args", "error", "fn", "future", "kwargs", "loop", "result")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        future: asyncio.Future[Any],
+    ) -> None:
+        self.fn, self.args, self.kwargs, self.future = fn, args, kwargs, future
+        self.loop = future.get_loop()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():  # the caller was cancelled
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Store:
+    """The open metadata store of one node."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        readers: int = 4,
+        durability: Literal["full", "normal"] = "full",
+        failpoints: Failpoints | None = None,
+    ) -> None:
+        self.path = path
+        self._durability = durability
+        self._failpoints = failpoints or Failpoints()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._local = threading.local()
+        self._opened: list[Connection] = []
+        self._lock = threading.Lock()
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ecpds-reader")
+        self._broken: BaseException | None = None
+        self._closed = False
+        self.batches = 0
+        self.writes = 0
+        self.busy_seconds = 0.0
+        self._writer = threading.Thread(target=self._write_all, name="ecpds-writer", daemon=True)
+        self._db = self.connect()
+        self._writer.start()
+
+    def connect(self, *, read_only: bool = False) -> Connection:
+        """Open one more connection with the settings of this store."""
+        db = sqlite3.connect(
+            self.path, isolation_level=None, check_same_thread=False, cached_statements=512
+        )
+        db.row_factory = sqlite3.Row
+        level = "FULL" if self._durability == "full" else "NORMAL"
+        db.execute("PRAGMA busy_timeout = 5000")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {level}")
+        db.execute("PRAGMA foreign_keys = ON")
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA cache_size = -16384")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        if read_only:
+            db.execute("PRAGMA query_only = ON")
+        return db
+
+    @property
+    def waiting(self) -> int:
+        """Return how many writes wait for the writer."""
+        return self._calls.qsize()
+
+    async def write(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `fn(db, …)` in the next transaction; return its result after the commit.
+
+        An error of `fn` undoes what it did and is raised here.  A cancelled caller does not undo.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        if self._broken is not None:
+            raise StoreError(f"the store cannot be written: {self._broken}")
+        future = asyncio.get_running_loop().create_future()
+        self._calls.put(_Call(fn, args, kwargs, future))
+        result: T = await future
+        return result
+
+    async def read(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `fn(db, …)` on a reader; it sees everything committed before."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read_here, fn, args, kwargs)
+
+    def _read_here(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+        db = getattr(self._local, "db", None)
+        if db is None:
+            db = self._local.db = self.connect(read_only=True)
+            with self._lock:
+                self._opened.append(db)
+        return fn(db, *args, **kwargs)
+
+    def _write_all(self) -> None:
+        while (first := self._calls.get()) is not None:
+            batch = [first]
+            begun = time.perf_counter()
+            ended = False
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._run(first)
+                while len(batch) < BATCH_CALLS and time.perf_counter() - begun < BATCH_SECONDS:
+                    try:
+                        call = self._calls.get_nowait()
+                    except queue.Empty:
+                        break
+                    if call is None:
+                        ended = True
+                        break
+                    batch.append(call)
+                    self._run(call)
+                self._failpoints.hit("store.before_commit")
+                self._db.execute("COMMIT")
+                self._failpoints.hit("store.after_commit")
+            except BaseException as error:  # noqa: BLE001 - everybody in the batch must hear of it
+                self._undo(error, batch)
+            self.batches += 1
+            self.writes += len(batch)
+            self.busy_seconds += time.perf_counter() - begun
+            self._answer(batch)
+            if ended:
+                break
+
+    def _run(self, call: _Call) -> None:
+        db = self._db
+        db.execute("SAVEPOINT one")
+        try:
+            call.result = call.fn(db, *call.args, **call.kwargs)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            call.error = error
+            db.execute("ROLLBACK TO one")
+        db.execute("RELEASE one")
+
+    def _undo(self, error: BaseException, batch: list[_Call]) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+        failure = StoreError(f"the store could not commit: {error}")
+        failure.__cause__ = error
+        for call in batch:
+            call.error = call.error or failure
+
+    @staticmethod
+    def _answer(batch: list[_Call]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+        for call in batch:
+            by_loop.setdefault(call.loop, []).append(call)
+        for loop, calls in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop is gone, nobody waits
+                loop.call_soon_threadsafe(_settle, calls)
+
+    def close(self) -> None:
+        """Finish the writes that wait, checkpoint and close; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._calls.put(None)
+        self._writer.join()
+        self._readers.shutdown(wait=True)
+        for db in self._opened:
+            db.close()
+        with contextlib.suppress(sqlite3.Error):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+
+
+def _settle(calls: list[_Call]) -> None:
+    for call in calls:
+        call.settle()

@@ -1,0 +1,516 @@
+"""What happened: steps of transfers, attempts, portal uploads and downloads, events, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from ecpds.model.status import TransferStatus
+from ecpds.model.transfer import HistoryRow, Reason
+from ecpds.store.codec import (
+    dump,
+    dump_reason,
+    from_micros,
+    length,
+    load,
+    load_reason,
+    maybe_length,
+    maybe_micros,
+    maybe_time,
+    to_micros,
+)
+from ecpds.store.db import Connection, Row, statement
+
+ADD_STEP = statement(
+    """
+    INSERT INTO transfer_history
+        (transfer, destination, time, status, host, sent, duration, comment, user, error, reason)
+    VALUES (:transfer, :destination, :time, :status, :host, :sent, :duration, :comment, :user,
+        :error, :reason)""",
+    hot=True,
+)
+STEPS = statement(
+    "SELECT * FROM transfer_history WHERE transfer = :transfer ORDER BY id LIMIT :limit", hot=True
+)
+RECENT_STEPS = statement("""
+    SELECT * FROM transfer_history WHERE id < :before
+      AND (:destination IS NULL OR destination = :destination)
+      AND (:errors IS NULL OR error = :errors)
+    ORDER BY id DESC LIMIT :limit""")
+ADD_ATTEMPT = statement(
+    """
+    INSERT INTO attempt (transfer, host, protocol, started_at, finished_at, status, size, sent,
+        requeue_history, peer, path)
+    VALUES (:transfer, :host, :protocol, :started_at, :finished_at, :status, :size, :sent,
+        :requeue_history, :peer, :path)""",
+    hot=True,
+)
+ATTEMPTS = statement("SELECT * FROM attempt WHERE transfer = :transfer ORDER BY id", hot=True)
+PUT_RESUME = statement("""
+    INSERT INTO resume_record (transfer, host, record, updated_at)
+    VALUES (:transfer, :host, :record, :now)
+    ON CONFLICT (transfer, host) DO UPDATE SET
+        record = excluded.record, updated_at = excluded.updated_at""")
+RESUME = statement(
+    "SELECT record FROM resume_record WHERE transfer = :transfer AND host = :host", hot=True
+)
+DROP_RESUME = statement("DELETE FROM resume_record WHERE transfer = :transfer", hot=True)
+ADD_INCOMING = statement(
+    """
+    INSERT INTO incoming_history (time, user, destination, transfer, data_file, file_name, action,
+        protocol, peer, bytes, started_at, duration, outcome, comment)
+    VALUES (:time, :user, :destination, :transfer, :data_file, :file_name, :action, :protocol,
+        :peer, :bytes, :started_at, :duration, :outcome, :comment)""",
+    hot=True,
+)
+INCOMING = statement("""
+    SELECT * FROM incoming_history WHERE id < :before AND (:user IS NULL OR user = :user)
+    ORDER BY id DESC LIMIT :limit""")
+ADD_EVENT = statement(
+    "INSERT INTO event (uid, time, type, record) VALUES (:uid, :time, :type, :record)", hot=True
+)
+UNWRITTEN = statement(
+    "SELECT id, record FROM event WHERE written = 0 ORDER BY id LIMIT :limit", hot=True
+)
+WRITTEN = statement("UPDATE event SET written = 1 WHERE id <= :id AND written = 0", hot=True)
+EVENTS = statement("""
+    SELECT id, record FROM event WHERE id < :before AND (:type IS NULL OR type = :type)
+    ORDER BY id DESC LIMIT :limit""")
+ADD_AUDIT = statement("""
+    INSERT INTO audit (time, actor, peer, action, object_type, object_name, difference, outcome,
+        comment)
+    VALUES (:time, :actor, :peer, :action, :object_type, :object_name, :difference, :outcome,
+        :comment)""")
+AUDIT = statement("""
+    SELECT * FROM audit WHERE id < :before
+      AND (:object_type IS NULL OR object_type = :object_type)
+      AND (:object_name IS NULL OR object_name = :object_name)
+    ORDER BY id DESC LIMIT :limit""")
+PURGE_STEPS = statement("DELETE FROM transfer_history WHERE time < :before")
+PURGE_ATTEMPTS = statement("DELETE FROM attempt WHERE started_at < :before")
+PURGE_INCOMING = statement("DELETE FROM incoming_history WHERE time < :before")
+PURGE_EVENTS = statement("DELETE FROM event WHERE time < :before AND written = 1")
+ADD_QUOTA = statement(
+    """
+    INSERT INTO quota_bucket (holder, direction, minute, bytes)
+    VALUES (:holder, :direction, :minute, :bytes)
+    ON CONFLICT (holder, direction, minute) DO UPDATE SET bytes = bytes + excluded.bytes""",
+    hot=True,
+)
+QUOTA = statement(
+    """
+    SELECT COALESCE(SUM(bytes), 0) AS used FROM quota_bucket
+    WHERE holder = :holder AND direction = :direction AND minute > :since""",
+    hot=True,
+)
+PURGE_QUOTA = statement("DELETE FROM quota_bucket WHERE minute < :before")
+ADD_RATE = statement(
+    """
+    INSERT INTO daily_rate (destination, day, bytes, duration, files)
+    VALUES (:destination, :day, :bytes, :duration, 1)
+    ON CONFLICT (destination, day) DO UPDATE SET
+        bytes = bytes + excluded.bytes, duration = duration + excluded.duration,
+        files = files + 1""",
+    hot=True,
+)
+SET_CLOCK = statement("""
+    INSERT INTO acquisition_clock
+        (destination, host, started_at, finished_at, listed, selected, outcome, message)
+    VALUES (:destination, :host, :started_at, :finished_at, :listed, :selected, :outcome, :message)
+    ON CONFLICT (destination, host) DO UPDATE SET
+        started_at = excluded.started_at, finished_at = excluded.finished_at,
+        listed = excluded.listed, selected = excluded.selected, outcome = excluded.outcome,
+        message = excluded.message""")
+CLOCK = statement(
+    "SELECT * FROM acquisition_clock WHERE destination = :destination AND host = :host", hot=True
+)
+
+
+def step(
+    db: Connection,
+    transfer: int,
+    destination: str,
+    status: TransferStatus,
+    *,
+    time: datetime,
+    host: str = "",
+    sent: int = 0,
+    duration: timedelta | None = None,
+    comment: str = "",
+    user: str = "",
+    error: bool = False,
+    reason: Reason | None = None,
+) -> None:
+    """Add one visible step of a transfer."""
+    db.execute(
+        ADD_STEP.sql,
+        {
+            "transfer": transfer,
+            "destination": destination,
+            "time": to_micros(time),
+            "status": status.code,
+            "host": host,
+            "sent": sent,
+            "duration": length(duration),
+            "comment": comment,
+            "user": user,
+            "error": error,
+            "reason": dump_reason(reason),
+        },
+    )
+
+
+def _step(row: Row) -> HistoryRow:
+    return HistoryRow(
+        id=row["id"],
+        transfer=row["transfer"],
+        destination=row["destination"],
+        time=from_micros(row["time"]),
+        status=TransferStatus[row["status"]],
+        host=row["host"],
+        sent=row["sent"],
+        duration=maybe_length(row["duration"]),
+        comment=row["comment"],
+        user=row["user"],
+        error=bool(row["error"]),
+        reason=load_reason(row["reason"]),
+    )
+
+
+def steps(db: Connection, transfer: int, *, limit: int = 1000) -> list[HistoryRow]:
+    """Return the steps of a transfer, oldest first."""
+    values = {"transfer": transfer, "limit": limit}
+    return [_step(row) for row in db.execute(STEPS.sql, values)]
+
+
+def recent_steps(
+    db: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    destination: str | None = None,
+    errors: bool | None = None,
+) -> list[HistoryRow]:
+    """Return steps of all transfers, newest first."""
+    values = {"limit": limit, "before": before if before is not None else 2**62}
+    values |= {"destination": destination, "errors": errors}  # type: ignore[dict-item] # mixed
+    return [_step(row) for row in db.execute(RECENT_STEPS.sql, values)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a transfer with one host."""
+
+    transfer: int
+    host: str
+    protocol: str
+    started_at: datetime
+    finished_at: datetime
+    status: TransferStatus
+    size: int = -1
+    sent: int = 0
+    requeue_history: int = 0
+    peer: str = ""
+    path: str = ""
+
+
+def add_attempt(db: Connection, attempt: Attempt) -> None:
+    """Add the record of a finished attempt."""
+    db.execute(
+        ADD_ATTEMPT.sql,
+        {
+            "transfer": attempt.transfer,
+            "host": attempt.host,
+            "protocol": attempt.protocol,
+            "started_at": to_micros(attempt.started_at),
+            "finished_at": to_micros(attempt.finished_at),
+            "status": attempt.status.code,
+            "size": attempt.size,
+            "sent": attempt.sent,
+            "requeue_history": attempt.requeue_history,
+            "peer": attempt.peer,
+            "path": attempt.path,
+        },
+    )
+
+
+def attempts(db: Connection, transfer: int) -> list[Attempt]:
+    """Return the attempts of a transfer, oldest first."""
+    return [
+        Attempt(
+            transfer=row["transfer"],
+            host=row["host"],
+            protocol=row["protocol"],
+            started_at=from_micros(row["started_at"]),
+            finished_at=from_micros(row["finished_at"] or row["started_at"]),
+            status=TransferStatus[row["status"]],
+            size=row["size"],
+            sent=row["sent"],
+            requeue_history=row["requeue_history"],
+            peer=row["peer"],
+            path=row["path"],
+        )
+        for row in db.execute(ATTEMPTS.sql, {"transfer": transfer})
+    ]
+
+
+def put_resume(
+    db: Connection, transfer: int, host: str, record: dict[str, Any], *, now: datetime
+) -> None:
+    """Keep what a later attempt with that host needs to go on."""
+    values = {"transfer": transfer, "host": host, "record": dump(record)}
+    db.execute(PUT_RESUME.sql, values | {"now": to_micros(now)})
+
+
+def resume(db: Connection, transfer: int, host: str) -> dict[str, Any] | None:
+    """Return what an earlier attempt left, None if nothing."""
+    row = db.execute(RESUME.sql, {"transfer": transfer, "host": host}).fetchone()
+    return dict(load(row["record"])) if row else None
+
+
+def drop_resume(db: Connection, transfer: int) -> None:
+    """Forget all partial remote files of a transfer."""
+    db.execute(DROP_RESUME.sql, {"transfer": transfer})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """One upload or download through the portal or the API."""
+
+    time: datetime
+    user: str
+    destination: str
+    transfer: int | None
+    data_file: int | None
+    file_name: str
+    action: str  # upload or download
+    protocol: str
+    peer: str
+    bytes: int
+    started_at: datetime
+    duration: timedelta
+    outcome: str = "ok"
+    comment: str = ""
+
+
+def add_incoming(db: Connection, row: Incoming) -> None:
+    """Add an upload or download."""
+    db.execute(
+        ADD_INCOMING.sql,
+        {
+            "time": to_micros(row.time),
+            "user": row.user,
+            "destination": row.destination,
+            "transfer": row.transfer,
+            "data_file": row.data_file,
+            "file_name": row.file_name,
+            "action": row.action,
+            "protocol": row.protocol,
+            "peer": row.peer,
+            "bytes": row.bytes,
+            "started_at": to_micros(row.started_at),
+            "duration": length(row.duration),
+            "outcome": row.outcome,
+            "comment": row.comment,
+        },
+    )
+
+
+def incoming(
+    db: Connection, *, limit: int, before: int | None = None, user: str | None = None
+) -> list[tuple[int, Incoming]]:
+    """Return uploads and downloads with their id, newest first."""
+    values = {"limit": limit, "before": before if before is not None else 2**62, "user": user}
+    return [
+        (
+            row["id"],
+            Incoming(
+                time=from_micros(row["time"]),
+                user=row["user"],
+                destination=row["destination"],
+                transfer=row["transfer"],
+                data_file=row["data_file"],
+                file_name=row["file_name"],
+                action=row["action"],
+                protocol=row["protocol"],
+                peer=row["peer"],
+                bytes=row["bytes"],
+                started_at=from_micros(row["started_at"]),
+                duration=timedelta(microseconds=row["duration"]),
+                outcome=row["outcome"],
+                comment=row["comment"],
+            ),
+        )
+        for row in db.execute(INCOMING.sql, values)
+    ]
+
+
+def add_event(
+    db: Connection, uid: str, kind: str, record: dict[str, Any], *, time: datetime
+) -> None:
+    """Add an event in the transaction of the change it tells."""
+    values = {"uid": uid, "time": to_micros(time), "type": kind, "record": dump(record)}
+    db.execute(ADD_EVENT.sql, values)
+
+
+def unwritten(db: Connection, *, limit: int) -> list[tuple[int, dict[str, Any]]]:
+    """Return events that are not yet in the event log, oldest first."""
+    rows = db.execute(UNWRITTEN.sql, {"limit": limit})
+    return [(row["id"], load(row["record"])) for row in rows]
+
+
+def written(db: Connection, up_to: int) -> None:
+    """Tell that all events up to that id are in the event log."""
+    db.execute(WRITTEN.sql, {"id": up_to})
+
+
+def events(
+    db: Connection, *, limit: int, before: int | None = None, kind: str | None = None
+) -> list[tuple[int, dict[str, Any]]]:
+    """Return events with their id, newest first."""
+    values = {"limit": limit, "before": before if before is not None else 2**62, "type": kind}
+    return [(row["id"], load(row["record"])) for row in db.execute(EVENTS.sql, values)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """One change by a person or program."""
+
+    time: datetime
+    actor: str
+    peer: str = ""
+    action: str
+    object_type: str
+    object_name: str
+    difference: dict[str, Any]
+    outcome: str = "ok"
+    comment: str = ""
+    id: int = 0
+
+
+def add_audit(db: Connection, row: AuditRow) -> None:
+    """Add a change; secrets in the difference are masked by the caller."""
+    db.execute(
+        ADD_AUDIT.sql,
+        {
+            "time": to_micros(row.time),
+            "actor": row.actor,
+            "peer": row.peer,
+            "action": row.action,
+            "object_type": row.object_type,
+            "object_name": row.object_name,
+            "difference": dump(row.difference),
+            "outcome": row.outcome,
+            "comment": row.comment,
+        },
+    )
+
+
+def audit(
+    db: Connection,
+    *,
+    limit: int,
+    before: int | None = None,
+    object_type: str | None = None,
+    object_name: str | None = None,
+) -> list[AuditRow]:
+    """Return changes, newest first."""
+    values = {
+        "limit": limit,
+        "before": before if before is not None else 2**62,
+        "object_type": object_type,
+        "object_name": object_name,
+    }
+    return [
+        AuditRow(
+            id=row["id"],
+            time=from_micros(row["time"]),
+            actor=row["actor"],
+            peer=row["peer"],
+            action=row["action"],
+            object_type=row["object_type"],
+            object_name=row["object_name"],
+            difference=load(row["difference"]),
+            outcome=row["outcome"],
+            comment=row["comment"],
+        )
+        for row in db.execute(AUDIT.sql, values)
+    ]
+
+
+def purge(db: Connection, *, history_before: datetime, events_before: datetime) -> None:
+    """Drop what is older; quota buckets are kept seven days."""
+    old = {"before": to_micros(history_before)}
+    for one in (PURGE_STEPS, PURGE_ATTEMPTS, PURGE_INCOMING):
+        db.execute(one.sql, old)
+    db.execute(PURGE_EVENTS.sql, {"before": to_micros(events_before)})
+    db.execute(PURGE_QUOTA.sql, {"before": to_micros(history_before) // 60_000_000})
+
+
+def add_quota(
+    db: Connection, holders: Sequence[str], direction: str, count: int, *, now: datetime
+) -> None:
+    """Count bytes that moved; `direction` is upload or download."""
+    for holder in holders:
+        values = {"holder": holder, "direction": direction, "bytes": count}
+        db.execute(ADD_QUOTA.sql, values | {"minute": to_micros(now) // 60_000_000})
+
+
+def quota_used(db: Connection, holder: str, direction: str, *, since: datetime) -> int:
+    """Return the bytes counted after `since` (minute steps)."""
+    values = {"holder": holder, "direction": direction, "since": to_micros(since) // 60_000_000}
+    return int(db.execute(QUOTA.sql, values).fetchone()["used"])
+
+
+def add_rate(
+    db: Connection, destination: str, sent: int, took: timedelta, *, now: datetime
+) -> None:
+    """Add one delivered file to the day's sums."""
+    values = {"destination": destination, "day": to_micros(now) // 86_400_000_000}
+    db.execute(ADD_RATE.sql, values | {"bytes": sent, "duration": length(took)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcquisitionClock:
+    """When a Destination's acquisition Host was listed last, and how it went."""
+
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    listed: int = 0
+    selected: int = 0
+    outcome: str = ""
+    message: str = ""
+
+
+def set_clock(db: Connection, destination: str, host: str, clock: AcquisitionClock) -> None:
+    """Store the last discovery."""
+    db.execute(
+        SET_CLOCK.sql,
+        {
+            "destination": destination,
+            "host": host,
+            "started_at": maybe_micros(clock.started_at),
+            "finished_at": maybe_micros(clock.finished_at),
+            "listed": clock.listed,
+            "selected": clock.selected,
+            "outcome": clock.outcome,
+            "message": clock.message,
+        },
+    )
+
+
+def clock(db: Connection, destination: str, host: str) -> AcquisitionClock:
+    """Return the last discovery; an empty one when there was none."""
+    row = db.execute(CLOCK.sql, {"destination": destination, "host": host}).fetchone()
+    if row is None:
+        return AcquisitionClock()
+    return AcquisitionClock(
+        started_at=maybe_time(row["started_at"]),
+        finished_at=maybe_time(row["finished_at"]),
+        listed=row["listed"],
+        selected=row["selected"],
+        outcome=row["outcome"],
+        message=row["message"],
+    )

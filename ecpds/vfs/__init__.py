@@ -1,0 +1,1 @@
+"""One session and one virtual tree under all portals."""
