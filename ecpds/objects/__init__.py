@@ -1,1 +1,1 @@
-"""."""
+"""Content: one plain file an object, durable before anybody is told of it."""

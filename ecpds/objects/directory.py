@@ -1,0 +1,270 @@
+"""The object directory: create, seal, open, remove.
+
+An object is `<volume>/<yyyymmdd>/<hh>/<key>`; the day and hour are those of its arrival, so that the
+files of one commit share a directory and one fsync makes all their names durable.  Uploads lie below
+`<volume>/tmp/`.  Sealing is: fdatasync of the file, rename, fsync of the directory; a thread does it
+for all uploads that wait together, and only then may metadata be committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import random
+import secrets
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ecpds.base.clock import Clock
+from ecpds.base.failpoints import Failpoints
+from ecpds.base.threads import Threads
+from ecpds.model.errors import EcpdsError, NotFound, StorageFull
+from ecpds.objects.digests import adler_of
+from ecpds.objects.upload import Upload, full
+from ecpds.objects.volume import Volume
+
+SMALL = 1024 * 1024  # bytes; bigger files are synced one by one before they join a batch
+BATCH = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A sealed object."""
+
+    volume: str
+    key: str
+    size: int
+    checksum: str  # Adler-32, 8 hex digits
+
+
+class _Seal:
+    __slots__ = ("error", "future", "upload")
+
+    def __init__(self, upload: Upload, future: asyncio.Future[None]) -> None:
+        self.upload, self.future = upload, future
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(None)
+
+
+class ObjectDirectory:
+    """All volumes of one node."""
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        *,
+        threads: Threads,
+        clock: Clock,
+        durability: Literal["full", "normal"] = "full",
+        failpoints: Failpoints | None = None,
+    ) -> None:
+        self._volumes = {volume.name: volume for volume in volumes}
+        self._threads = threads
+        self._clock = clock
+        self._durable = durability == "full"
+        self._failpoints = failpoints or Failpoints()
+        self._random = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._waiting: queue.SimpleQueue[_Seal | None] = queue.SimpleQueue()
+        self._made: set[Path] = set()
+        self._closed = False
+        for volume in volumes:
+            volume.prepare()
+        self._sealer = threading.Thread(target=self._seal_all, name="ecpds-sealer", daemon=True)
+        self._sealer.start()
+
+    @property
+    def volumes(self) -> list[Volume]:
+        """Return the volumes in the order of configuration."""
+        return list(self._volumes.values())
+
+    def volume(self, name: str) -> Volume:
+        """Return one volume; NotFound when it is configured no longer."""
+        try:
+            return self._volumes[name]
+        except KeyError:
+            raise NotFound(f"volume {name!r} is not configured") from None
+
+    def create(self, size: int | None = None, *, only: Iterable[str] = ()) -> Upload:
+        """Begin an object of about `size` bytes on a volume with room; StorageFull if none has."""
+        volume = self._choose(size or 0, frozenset(only))
+        key = f"{self._clock.now():%Y%m%d/%H}/{secrets.token_hex(12)}"
+        path = volume.temporary / key.rpartition("/")[2]
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise full(error, volume) from error
+        self._failpoints.hit("objects.opened")
+        return Upload(volume, key, path, descriptor)
+
+    def reopen(self, volume: str, temporary: str, size: int) -> Upload:
+        """Go on with a parked upload; NotFound when its file is gone or shorter than `size`."""
+        place = self.volume(volume)
+        path = place.temporary / Path(temporary).name
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound("the partial upload is gone") from None
+        key = f"{self._clock.now():%Y%m%d/%H}/{secrets.token_hex(12)}"
+        upload = Upload(place, key, path, descriptor)
+        if os.fstat(descriptor).st_size < size:
+            upload.close()
+            raise NotFound("the partial upload is shorter than that")
+        os.ftruncate(descriptor, size)
+        upload.reopen_at(size)
+        return upload
+
+    def _choose(self, size: int, only: frozenset[str]) -> Volume:
+        allowed = [v for v in self._volumes.values() if not only or v.name in only]
+        rooms = [(volume, volume.room) for volume in allowed]
+        fitting = [(volume, room) for volume, room in rooms if room > max(size, 0)]
+        if not fitting:
+            raise StorageFull(f"no volume has room for {size} bytes above its reserve")
+        if len(fitting) == 1:
+            return fitting[0][0]
+        weights = [room * volume.weight for volume, room in fitting]
+        if not any(weights):
+            weights = [room for _, room in fitting]
+        return self._random.choices([volume for volume, _ in fitting], weights)[0]
+
+    async def seal(self, upload: Upload) -> Stored:
+        """Make the upload durable under its final name; the caller then commits metadata.
+
+        The descriptor stays open.  Raises StorageFull or OSError; the temporary file is left then.
+        """
+        size = upload.received
+        if upload.adler is None:
+            checksum = await self._threads.run("digest", adler_of, upload.descriptor, size)
+        else:
+            checksum = f"{upload.adler:08x}"
+        if self._durable and size > SMALL:
+            try:
+                await self._threads.run("disk", os.fdatasync, upload.descriptor)
+            except OSError as error:
+                raise full(error, upload.volume) from error
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.put(_Seal(upload, future))
+        await future
+        return Stored(volume=upload.volume.name, key=upload.key, size=size, checksum=checksum)
+
+    def _seal_all(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
+            ended = False
+            while len(batch) < BATCH:
+                try:
+                    one = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if one is None:
+                    ended = True
+                    break
+                batch.append(one)
+            self._seal_batch(batch)
+            self._answer(batch)
+            if ended:
+                break
+
+    def _seal_batch(self, batch: list[_Seal]) -> None:
+        directories: dict[Path, list[_Seal]] = {}
+        for one in batch:
+            try:
+                directories.setdefault(self._seal_one(one.upload), []).append(one)
+            except (OSError, EcpdsError) as error:
+                one.error = error
+        for directory, seals in directories.items():
+            try:
+                if self._durable:
+                    sync_directory(directory)
+            except OSError as error:
+                for one in seals:
+                    one.error = error
+        self._failpoints.hit("objects.directory_synced")
+
+    def _seal_one(self, upload: Upload) -> Path:
+        final = upload.volume.path / upload.key
+        try:
+            if self._durable:
+                os.fdatasync(upload.descriptor)
+            self._failpoints.hit("objects.synced")
+            self._make(final.parent, upload.volume.path)
+            upload.path.rename(final)
+            upload.path = final
+            self._failpoints.hit("objects.renamed")
+        except OSError as error:
+            raise full(error, upload.volume) from error
+        return final.parent
+
+    def _make(self, directory: Path, root: Path) -> None:
+        if directory in self._made and directory.is_dir():
+            return
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._durable:
+            sync_directory(directory.parent)
+            sync_directory(root)
+        if len(self._made) > 1000:
+            self._made.clear()
+        self._made.add(directory)
+
+    @staticmethod
+    def _answer(batch: list[_Seal]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is gone, nobody waits
+            batch[0].future.get_loop().call_soon_threadsafe(_settle, batch)
+
+    def path(self, volume: str, key: str) -> Path:
+        """Return where an object lies."""
+        return self.volume(volume).path / key
+
+    def open(self, volume: str, key: str) -> int:
+        """Return a read-only descriptor; NotFound when the object is gone.  The caller closes it."""
+        try:
+            return os.open(self.path(volume, key), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NotFound(f"object {key} is missing on volume {volume}") from None
+
+    async def remove(self, objects: Sequence[tuple[str, str]]) -> None:
+        """Remove objects (volume, key); missing ones are fine."""
+        paths = [self.path(volume, key) for volume, key in objects if key]
+        await self._threads.run("disk", remove_all, paths)
+        for volume in self._volumes.values():
+            volume.forget_free()
+
+    def close(self) -> None:
+        """Seal what waits and end the thread; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._waiting.put(None)
+        self._sealer.join()
+
+
+def _settle(batch: list[_Seal]) -> None:
+    for one in batch:
+        one.settle()
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Unlink files; directories that became empty go too, up to the volume."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()

@@ -1,0 +1,66 @@
+"""A directory tree on one file system, with the room that is left in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from ecpds.model.errors import StorageFull
+
+LOOK_EVERY = 0.5  # seconds a free-space figure is believed
+
+
+class Volume:
+    """One place for objects."""
+
+    def __init__(self, name: str, path: Path, *, reserve: int = 0, weight: int = 100) -> None:
+        self.name = name
+        self.path = path
+        self.reserve = reserve
+        self.weight = weight
+        self._free = 0
+        self._total = 0
+        self._looked = float("-inf")
+
+    @property
+    def temporary(self) -> Path:
+        """Return the directory of uploads under way."""
+        return self.path / "tmp"
+
+    def prepare(self) -> None:
+        """Create the directories."""
+        self.temporary.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def forget_free(self) -> None:
+        """Look anew at the next question for free space."""
+        self._looked = float("-inf")
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        if now - self._looked > LOOK_EVERY:
+            figures = os.statvfs(self.path)
+            self._free = figures.f_bavail * figures.f_frsize
+            self._total = figures.f_blocks * figures.f_frsize
+            self._looked = now
+
+    @property
+    def room(self) -> int:
+        """Return the bytes that may still be stored; 0 or less when the reserve is reached."""
+        self._look()
+        return self._free - self.reserve
+
+    @property
+    def total(self) -> int:
+        """Return the size of the file system in bytes."""
+        self._look()
+        return self._total
+
+    def check_room(self, size: int) -> None:
+        """Raise StorageFull unless `size` more bytes fit above the reserve."""
+        if self.room < max(size, 1):
+            raise StorageFull(
+                f"volume {self.name} has no room for {size} bytes above its reserve",
+                volume=self.name,
+                room=self.room,
+            )
