@@ -1,0 +1,1 @@
+"""Tests of ecpds; a package, so that tests import `tests.peers` and `tests.clock`."""
