@@ -166,6 +166,14 @@ class Writer(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Room for uploads: what is left of the quota and the volumes, whichever is less."""
+
+    total: int  # bytes
+    free: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
     """How a listing is to be filtered, sorted and paged; None means the user's own default."""
 
@@ -259,6 +267,10 @@ class Session(ABC):
     @abstractmethod
     async def digest(self, path: str, algorithm: str) -> str:
         """Return the hex digest (md5 sha1 sha256 sha512 crc32 crc32c adler32); computed once; needs get."""
+
+    async def space(self, path: str) -> Space | None:
+        """Return the room that an upload to `path` has; None when nothing can be said."""
+        return None
 
     @abstractmethod
     def touch(self) -> None:
