@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,8 +18,11 @@ from benchmarks.errors import MeasurementFailed
 
 US = "ecpds"
 
-Run = Callable[[int], Mapping[str, float]]
+Figures = Mapping[str, float]
+Run = Callable[[int], Figures | Awaitable[Figures]]
 """Does the work of one round (its number is the argument) and returns figures by name.
+
+A plain function is called in a thread; a coroutine function runs in the loop and may not block it.
 
 Most runs return one figure under the contender's name. A run that yields several figures of the
 same work (a peer before and after `sync`) returns them all.
@@ -28,7 +31,7 @@ same work (a peer before and after `sync`) returns them all.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """Somebody who can do the work of a comparison; `run` is called in a thread.
+    """Somebody who can do the work of a comparison.
 
     `rounds` bounds its part: a slow peer without a reach need not take everybody's time.
     """
@@ -177,7 +180,8 @@ async def compare(comparison: Comparison, budget: Budget) -> Result:
 async def _one(contender: Contender, number: int, result: Result) -> None:
     """Let one contender do one round; a failure is kept as text and ends its part."""
     try:
-        figures = await asyncio.to_thread(contender.run, number)
+        answer = await asyncio.to_thread(contender.run, number)
+        figures = answer if isinstance(answer, Mapping) else await answer
     except MeasurementFailed as error:
         result.failures[contender.name] = str(error)
         return

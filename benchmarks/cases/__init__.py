@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import ftp, https, sftp
+from benchmarks.cases import backlog, flow, ftp, https, sftp, startup
 from benchmarks.scene import Case
 
 ALL: tuple[Case, ...] = (
-    Case(name="https", share=150, open=https.comparisons),
-    Case(name="ftp", share=125, open=ftp.comparisons),
-    Case(name="sftp", share=150, open=sftp.comparisons),
+    Case(name="startup", share=45, open=startup.comparisons),
+    Case(name="queue", share=110, open=backlog.comparisons),
+    Case(name="flow", share=60, open=flow.comparisons),
+    Case(name="https", share=115, open=https.comparisons),
+    Case(name="ftp", share=100, open=ftp.comparisons),
+    Case(name="sftp", share=110, open=sftp.comparisons),
 )
