@@ -29,6 +29,7 @@ from tests.leaks import left_since, snapshot, tasks_left  # noqa: E402
 from tests.peers.programs import ProgramMissing, missing  # noqa: E402
 
 IS_CI = os.environ.get("CI") == "true"
+IS_UVLOOP = os.environ.get("ECPDS_TEST_LOOP") == "uvloop"
 OWN_BASE = pytest.StashKey[Path]()
 Coroutines = Callable[..., Coroutine[Any, Any, object]]
 
@@ -72,11 +73,24 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    if os.environ.get("ECPDS_TEST_LOOP") == "uvloop":
+    if IS_UVLOOP:
         import uvloop
 
         return uvloop.new_event_loop()
     return asyncio.new_event_loop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libuv_has_its_pipe() -> None:
+    """Let libuv make the pipe for signals that it keeps for the life of the process."""
+
+    async def start_one() -> None:
+        process = await asyncio.create_subprocess_exec("true")
+        await process.wait()
+
+    if IS_UVLOOP:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(start_one())
 
 
 def _on_a_loop(function: Coroutines) -> Callable[..., None]:

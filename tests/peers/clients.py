@@ -66,7 +66,7 @@ async def run(
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "LC_ALL": "C.UTF-8", **(env or {})},
         cwd=cwd,
-        process_group=0,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(limit):
