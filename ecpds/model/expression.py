@@ -1,8 +1,8 @@
 """Small safe expressions: `$size > 10KB && $age < 2d`, `"$target[0..2]" == "E1" or $size2 > 0`.
 
 Numbers, texts, comparisons, `and or not && || !`, `+ - * / %` and brackets; no names, no calls, no
-attributes, no loops: an expression cannot do more than answer.  Sizes (`10KB`) are bytes, lengths of
-time (`2d`) milliseconds, as the variables are.  Limits: 4096 characters, 512 parts, 32 brackets
+attributes, no loops: an expression cannot do more than answer.  Sizes (`10KB`) are bytes, times
+(`2d`) are milliseconds, as the variables are.  Limits: 4096 characters, 512 parts, 32 brackets
 deep; results of arithmetic stay below 10**30, texts below 65536 characters.
 """
 

@@ -1,7 +1,7 @@
 """The one form that the name of a transfer may have.
 
-Every door (command line, API, portals, acquisition, aliases) puts names through here, so that a name
-is compared, stored and looked up in one way only.
+Every door (command line, API, portals, acquisition, aliases) puts names through here, so that a
+name is compared, stored and looked up in one way only.
 
 Spec: entities.md section 6; Unicode normal form C (UAX 15).
 """
@@ -34,7 +34,8 @@ def normal_target(text: str, *, source: str = "") -> str:
     if len(text) > 4 * MAX_TARGET:
         raise InvalidName(f"a target has at most {MAX_TARGET} bytes")
     if text.endswith("/"):
-        text += base_name(source)
+        base = base_name(source)
+        text += "" if base in {".", ".."} else base
     if (bad := _CONTROL.search(text)) is not None:
         raise InvalidName(f"the target {text[:80]!r} has the control character {bad[0]!r}")
     segments = _resolved(text)

@@ -92,6 +92,9 @@ class DateParams:
         )
 
 
+NO_DATE: Final = DateParams()
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One token; `id` is its real name, with the key in brackets if it has one."""
@@ -99,7 +102,7 @@ class Token:
     id: str
     text: str
     steps: tuple[Step, ...] = ()
-    date: DateParams | None = None  # of a date token
+    date: DateParams | None = None  # only of a date token
 
 
 Piece = str | Token
@@ -197,11 +200,11 @@ class _Reader:
     def simple(self, here: int, name: str, end: int) -> tuple[Token | None, int]:
         is_date = name in self.vocabulary.dates
         if not self.text.startswith("[", end):
-            return Token(name, self.text[here:end], (), DateParams() if is_date else None), end
+            return Token(name, self.text[here:end], (), NO_DATE if is_date else None), end
         bracket = end
         inner, end = self.inside(bracket, nested=is_date)
         head, steps = self.filtered(inner, bracket + 1)
-        cut, params = head.strip(), DateParams() if is_date else None
+        cut, params = head.strip(), NO_DATE if is_date else None
         if _SLICE.fullmatch(cut):
             steps = (Step("slice", (cut,)), *steps)
         elif self.keep and cut and not (is_date and "=" in cut):
@@ -224,7 +227,7 @@ class _Reader:
         )
 
     def date_params(self, inner: str, offset: int) -> DateParams:
-        params = DateParams()
+        params = NO_DATE
         for start, part in balanced.split(inner, ",;", self.place.moved(offset)):
             if not part.strip():
                 continue

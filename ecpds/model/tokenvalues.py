@@ -13,7 +13,7 @@ from typing import Final
 
 from ecpds.model.dates import DEFAULT_FORMAT, expand_date
 from ecpds.model.errors import InputError, TemplateError
-from ecpds.model.tokens import DateParams, Piece, Pieces, Token
+from ecpds.model.tokens import NO_DATE, DateParams, Piece, Pieces, Token
 
 MAX_RESULT: Final = 65_536
 """Longest result of inserting values, in characters."""
@@ -58,7 +58,7 @@ def _date_value(
 ) -> str:
     if dates is None:
         raise TemplateError(f"{token.text} has no date here")
-    full = params.over(dates.defaults.get(token.id, _NO_PARAMS))
+    full = params.over(dates.defaults.get(token.id, NO_DATE))
     source = None if full.datesource is None else render_pieces(full.datesource, values)
     try:
         return expand_date(
@@ -71,9 +71,6 @@ def _date_value(
         )
     except InputError as error:
         raise TemplateError(f"{token.text}: {error.message}") from None
-
-
-_NO_PARAMS: Final = DateParams()
 
 
 def _sliced(token: Token, arguments: tuple[str, ...], value: str) -> str:
@@ -113,7 +110,7 @@ def settled(pieces: Pieces, dates: Dates) -> Pieces:
 
 
 def _is_fixed(token: Token, dates: Dates) -> bool:
-    params = (token.date or _NO_PARAMS).over(dates.defaults.get(token.id, _NO_PARAMS))
+    params = (token.date or NO_DATE).over(dates.defaults.get(token.id, NO_DATE))
     return all(isinstance(piece, str) for piece in params.datesource or ())
 
 
