@@ -16,18 +16,20 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Flag, auto
 from typing import ClassVar, Generic, Self, TypeVar
 
 from ecpds.base.clock import Clock
 from ecpds.base.threads import Threads
+from ecpds.model.entry import Entry
 from ecpds.model.errors import Unsupported
-from ecpds.model.listing import Entry
 from ecpds.model.options import OptionFamily
 from ecpds.model.secret import Secret
+from ecpds.transfer.memory import Memory
 from ecpds.transfer.meter import Meter
 from ecpds.transfer.sockets import Addresses, SocketTuning
+from ecpds.transfer.syncs import Syncs
 
 
 class Feature(Flag):
@@ -75,6 +77,19 @@ class TlsTrust:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListingStyle:
+    """How the listing lines of a server read (`acquisition.systemKey` and its neighbours)."""
+
+    system: str = ""
+    default_format: str = ""
+    recent_format: str = ""
+    month_names: str = ""
+    language: str = ""
+    regex: str = ""
+    zone: tzinfo = UTC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where and as whom to connect; never a credential string."""
 
@@ -89,6 +104,7 @@ class Target:
     block_size: int = 256 * 1024
     local_roots: tuple[str, ...] = ()  # directories genericFile may use (transfer.file_roots)
     sockets: SocketTuning = field(default_factory=SocketTuning)
+    listing: ListingStyle = field(default_factory=ListingStyle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +114,9 @@ class Surroundings:
     threads: Threads
     clock: Clock
     addresses: Addresses = field(default_factory=Addresses)
+    memory: Memory = field(default_factory=Memory)
+    syncs: Syncs = field(default_factory=Syncs)
+    egress_allow: tuple[str, ...] = ()  # private networks to which links may lead
 
 
 class ByteSource(ABC):

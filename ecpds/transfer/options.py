@@ -14,6 +14,7 @@ from ecpds.model.decode import opt
 from ecpds.model.host import Host
 from ecpds.model.names import ByteCount, ByteRate
 from ecpds.model.options import OptionFamily, as_text
+from ecpds.model.secret import Secret
 from ecpds.transfer.contract import Naming, Target, Timeouts, TlsTrust
 from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import SlowRule, Watch
@@ -230,18 +231,11 @@ class RetrievalOptions(RateOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionOptions(OptionFamily):
-    """Options that ftp, ftps, sftp and file share: identity and written names.
-
-    A module's family inherits it and overrides the defaults that differ.
-    """
+class NamingOptions(OptionFamily):
+    """Options of all modules that write a file under another name until it is complete."""
 
     scopes: ClassVar[frozenset[str]] = HOST
 
-    login: str = opt("", "Overrides the login of the host.")
-    password: str = opt("", "Overrides the password of the host.", secret=True)
-    cwd: str = opt("", "Directory entered after login.")
-    listen_address: str = opt("", "Local address to connect from.", key="listenAddress")
     use_temporary: bool = opt(True, "Write under a temporary name, then rename.", key="usetmp")
     temporary_prefix: str = opt("", "Put before temporary names.", key="prefix")
     temporary_suffix: str = opt(
@@ -256,12 +250,6 @@ class SessionOptions(OptionFamily):
     )
     ignore_check: bool = opt(False, "Do not compare sizes after a PUT.", key="ignoreCheck")
     digest_extension: str = opt(".md5", "Extension of the sidecar file.", key="md5Ext")
-    keep_alive: timedelta = opt(
-        timedelta(0), "How long an idle session is kept for the next file.", key="keepAlive", low=0
-    )
-    use_noop: timedelta = opt(
-        timedelta(0), "Pause between probes of an idle session.", key="useNoop", low=0
-    )
 
     def naming(self) -> Naming:
         """Return how files are named until complete."""
@@ -271,6 +259,25 @@ class SessionOptions(OptionFamily):
             suffix=self.temporary_suffix,
             make_parents=self.mkdirs,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions(NamingOptions):
+    """Options that ftp, ftps and sftp share beside the names: identity and idle sessions.
+
+    A module's family inherits it and overrides the defaults that differ.
+    """
+
+    login: str = opt("", "Overrides the login of the host.")
+    password: Secret = opt(Secret(""), "Overrides the password of the host.")
+    cwd: str = opt("", "Directory entered after login.")
+    listen_address: str = opt("", "Local address to connect from.", key="listenAddress")
+    keep_alive: timedelta = opt(
+        timedelta(0), "How long an idle session is kept for the next file.", key="keepAlive", low=0
+    )
+    use_noop: timedelta = opt(
+        timedelta(0), "Pause between probes of an idle session; 0 = none.", key="useNoop", low=0
+    )
 
 
 def target_of(host: Host, ectrans: EctransOptions, *, local_roots: tuple[str, ...] = ()) -> Target:

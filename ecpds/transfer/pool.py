@@ -150,10 +150,10 @@ class Pool:
         """Return the session that was used last, if it still lives; close those of old options."""
         while lane.idle:
             idle = lane.idle.pop()
-            if same_session(idle.access, access) and idle.until > self._monotonic():
-                if await self._alive(idle):
-                    idle.access = access
-                    return idle
+            fitting = same_session(idle.access, access) and idle.until > self._monotonic()
+            if fitting and await self._alive(idle):
+                idle.access = access
+                return idle
             await self._discard(idle, None)
         return None
 

@@ -21,8 +21,8 @@ from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import Watch
 from ecpds.transfer.options import (
     EctransOptions,
+    NamingOptions,
     RetrievalOptions,
-    SessionOptions,
     UploadOptions,
     delivery_rules,
     target_of,
@@ -108,7 +108,7 @@ class Registry:
         watch = Watch(
             stall=ectrans.stream_timeout, longest=ectrans.get_timeout, slow=retrieval.slow_rule()
         )
-        ignore_check = isinstance(options, SessionOptions) and options.ignore_check
+        ignore_check = isinstance(options, NamingOptions) and options.ignore_check
         return Access(
             module=module,
             target=target_of(host, ectrans, local_roots=local_roots),
