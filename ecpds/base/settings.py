@@ -25,7 +25,15 @@ from ecpds.model.names import ByteCount
 from ecpds.model.options import as_text
 from ecpds.model.secret import Secret
 
-minutes, seconds = (lambda n: timedelta(minutes=n)), (lambda n: timedelta(seconds=n))
+
+def minutes(count: float) -> timedelta:
+    """Return so many minutes."""
+    return timedelta(minutes=count)
+
+
+def seconds(count: float) -> timedelta:
+    """Return so many seconds."""
+    return timedelta(seconds=count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

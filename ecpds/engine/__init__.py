@@ -1,1 +1,1 @@
-"""."""
+"""Schedulers and operations: what moves files, and every verb that changes state."""

@@ -15,9 +15,11 @@ def sweep_temporaries(volume: Volume, keep: frozenset[str], before: datetime) ->
     """Remove uploads last touched before `before` whose name is not in `keep`; return how many."""
     found = []
     with os.scandir(volume.temporary) as entries:
-        for entry in entries:
-            if entry.name not in keep and entry.stat().st_mtime < before.timestamp():
-                found.append(Path(entry.path))
+        found.extend(
+            Path(entry.path)
+            for entry in entries
+            if entry.name not in keep and entry.stat().st_mtime < before.timestamp()
+        )
     remove_all(found)
     return len(found)
 

@@ -348,3 +348,61 @@ def page(
 def totals(db: Connection) -> dict[str, tuple[int, int]]:
     """Return files and bytes stored on each volume."""
     return {row["volume"]: (row["files"], row["bytes"]) for row in db.execute(TOTALS.sql)}
+
+
+PARK = statement("""
+    INSERT INTO parked_upload (user, destination, path, volume, temporary, size, parked_at)
+    VALUES (:user, :destination, :path, :volume, :temporary, :size, :now)
+    ON CONFLICT (user, destination, path) DO UPDATE SET
+        volume = excluded.volume, temporary = excluded.temporary, size = excluded.size,
+        parked_at = excluded.parked_at""")
+PARKED = statement("""
+    SELECT volume, temporary, size FROM parked_upload
+    WHERE user = :user AND destination = :destination AND path = :path""")
+UNPARK = statement("""
+    DELETE FROM parked_upload
+    WHERE user = :user AND destination = :destination AND path = :path""")
+FORGET_PARKED = statement("DELETE FROM parked_upload WHERE parked_at < :before")
+PARKED_NAMES = statement("SELECT temporary FROM parked_upload")
+
+
+def park(
+    db: Connection,
+    user: str,
+    destination: str,
+    path: str,
+    *,
+    volume: str,
+    temporary: str,
+    size: int,
+    now: datetime,
+) -> None:
+    """Remember an upload that broke off; `temporary` is its file name below `tmp/`."""
+    values: dict[str, object] = {"user": user, "destination": destination, "path": path}
+    values |= {"volume": volume, "temporary": temporary, "size": size, "now": to_micros(now)}
+    db.execute(PARK.sql, values)
+
+
+def parked(
+    db: Connection, user: str, destination: str, path: str
+) -> tuple[str, str, int] | None:
+    """Return volume, temporary name and length of a parked upload, None if there is none."""
+    values = {"user": user, "destination": destination, "path": path}
+    row = db.execute(PARKED.sql, values).fetchone()
+    return (row["volume"], row["temporary"], row["size"]) if row else None
+
+
+def unpark(db: Connection, user: str, destination: str, path: str) -> None:
+    """Forget a parked upload; its file is the caller's now."""
+    db.execute(UNPARK.sql, {"user": user, "destination": destination, "path": path})
+
+
+def forget_parked(db: Connection, *, before: datetime) -> list[str]:
+    """Drop uploads parked before that time; return the names of those that stay."""
+    db.execute(FORGET_PARKED.sql, {"before": to_micros(before)})
+    return parked_names(db)
+
+
+def parked_names(db: Connection) -> list[str]:
+    """Return the temporary names of all parked uploads."""
+    return [row["temporary"] for row in db.execute(PARKED_NAMES.sql)]

@@ -1,0 +1,81 @@
+"""Counters and gauges of one node, in a registry of its own (rest-api.md B.6)."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """Everything that `/metrics` tells."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.finished = Counter(
+            "ecpds_transfers_finished_total",
+            "Attempts ended",
+            ["destination", "protocol", "result"],
+            registry=registry,
+        )
+        self.sent_bytes = Counter(
+            "ecpds_transfer_bytes_total",
+            "Bytes delivered",
+            ["destination", "protocol", "result"],
+            registry=registry,
+        )
+        self.duration = Histogram(
+            "ecpds_transfer_duration_seconds", "One attempt", ["protocol"], registry=registry
+        )
+        self.queue_wait = Histogram(
+            "ecpds_transfer_queue_wait_seconds",
+            "From due to started",
+            buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
+            registry=registry,
+        )
+        self.transfers = Gauge(
+            "ecpds_transfers", "Live transfers", ["destination", "status"], registry=registry
+        )
+        self.acquisition_runs = Counter(
+            "ecpds_acquisition_runs_total", "Discoveries", ["host", "result"], registry=registry
+        )
+        self.acquisition_files = Counter(
+            "ecpds_acquisition_files_total", "Entries", ["host", "result"], registry=registry
+        )
+        self.retrievals = Counter(
+            "ecpds_retrievals_total", "Files fetched", ["host", "result"], registry=registry
+        )
+        self.portal_sessions = Gauge(
+            "ecpds_portal_sessions", "Sessions open", ["protocol"], registry=registry
+        )
+        self.portal_requests = Counter(
+            "ecpds_portal_requests_total", "Uploads and downloads", ["protocol"], registry=registry
+        )
+        self.portal_bytes = Counter(
+            "ecpds_portal_bytes_total", "Bytes", ["protocol", "direction"], registry=registry
+        )
+        self.logins = Counter(
+            "ecpds_portal_logins_total", "Logins", ["protocol", "result"], registry=registry
+        )
+        self.storage_free = Gauge(
+            "ecpds_storage_free_bytes", "Room above the reserve", ["volume"], registry=registry
+        )
+        self.storage_bytes = Gauge(
+            "ecpds_storage_bytes", "Bytes stored", ["volume"], registry=registry
+        )
+        self.storage_files = Gauge(
+            "ecpds_storage_files", "Objects stored", ["volume"], registry=registry
+        )
+        self.loop_lag = Gauge(
+            "ecpds_event_loop_lag_seconds", "How late the loop is", registry=registry
+        )
+        self.store_writes = Gauge(
+            "ecpds_store_writes_total", "Write calls committed", registry=registry
+        )
+        self.store_waiting = Gauge("ecpds_store_waiting", "Writes that wait", registry=registry)
+        self.events_written = Counter(
+            "ecpds_events_written_total", "Event log lines", registry=registry
+        )
+        self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
+
+    def text(self) -> bytes:
+        """Return the Prometheus text form."""
+        return generate_latest(self.registry)

@@ -1,0 +1,427 @@
+"""One attempt: the path on the Host, the delivery, and what its end changes.
+
+The slot of the connection is given back as soon as the remote side is done; the store then takes the
+result in its next commit, together with the next claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ecpds.base.logs import get_logger, log_context
+from ecpds.engine.breaker import Breakers
+from ecpds.engine.core import Core, DestinationEntry, HostEntry
+from ecpds.engine.paths import remote_path
+from ecpds.engine.retry import after_failure, after_success, reason_of
+from ecpds.engine.telling import Teller
+from ecpds.model.destination import IfTargetExist, KeepInSpool
+from ecpds.model.errors import EcpdsError, NotFound, RemoteConfig, SourceBroke
+from ecpds.model.host import HostRole
+from ecpds.model.status import StoredState, TransferStatus
+from ecpds.model.transfer import DataFile, Reason, Transfer
+from ecpds.store import destinations, files, history, hosts, transfers
+from ecpds.store.db import Connection
+from ecpds.transfer.contract import Delivered, Partial
+from ecpds.transfer.deliver import deliver
+from ecpds.transfer.meter import Meter
+from ecpds.transfer.source import ContentSource
+
+log = get_logger(__name__)
+
+INTERRUPT_TIME = timedelta(seconds=5)  # to store that a cancelled attempt was interrupted
+FINAL = frozenset({"template", "missing-content"})  # reasons that no retry can help
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A transfer in EXEC with everything its attempt needs."""
+
+    transfer: Transfer
+    file: DataFile
+    metadata: Mapping[str, str]
+    entry: DestinationEntry
+    host: HostEntry
+    started_at: datetime
+    resume: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt under way, for progress and for stopping it."""
+
+    claimed: Claimed
+    meter: Meter
+    ended: asyncio.Event
+
+
+class Attempts:
+    """Runs attempts; knows all that are under way."""
+
+    def __init__(self, core: Core, breakers: Breakers) -> None:
+        self._core = core
+        self._breakers = breakers
+        self._teller = Teller(node=core.node)
+        self.running: dict[int, Running] = {}
+
+    async def run(
+        self, claimed: Claimed, finished: Callable[[Claimed, datetime | None], None]
+    ) -> None:
+        """Deliver one transfer and store the result; `finished` gives the slot back, once."""
+        transfer = claimed.transfer
+        meter = Meter()
+        running = Running(claimed, meter, asyncio.Event())
+        self.running[transfer.id] = running
+        with log_context(
+            transfer=transfer.id, destination=transfer.destination, host=claimed.host.name
+        ):
+            try:
+                await self._run(claimed, meter, finished)
+            finally:
+                self.running.pop(transfer.id, None)
+                running.ended.set()
+
+    async def _run(
+        self,
+        claimed: Claimed,
+        meter: Meter,
+        finished: Callable[[Claimed, datetime | None], None],
+    ) -> None:
+        partials: list[Partial | None] = []
+        self._core.failpoints.hit("attempt.claimed")
+        try:
+            delivered = await self._deliver(claimed, meter, partials)
+        except asyncio.CancelledError:
+            finished(claimed, None)
+            await self._interrupted(claimed, meter)
+            raise
+        except (EcpdsError, OSError) as error:
+            await self._failed(claimed, meter, error, partials, finished)
+        else:
+            finished(claimed, None)
+            await self._done(claimed, delivered)
+        self._core.bus.tell("transfer", claimed.transfer.id, destination=claimed.entry.name)
+        self._core.bus.tell("destination", claimed.entry.name, destination=claimed.entry.name)
+
+    async def _deliver(
+        self, claimed: Claimed, meter: Meter, partials: list[Partial | None]
+    ) -> Delivered:
+        access, file = claimed.host.access, claimed.file
+        if access is None:
+            raise RemoteConfig(claimed.host.problem)
+        path = remote_path(claimed, node=self._core.node, now=claimed.started_at)
+        descriptor = self._open(file)
+        try:
+            source = ContentSource(
+                descriptor,
+                file.size,
+                threads=self._core.threads,
+                meter=meter,
+                block_size=access.ectrans.block_size,
+            )
+            async with self._core.pool.session(access) as module:
+                return await deliver(
+                    module,
+                    path,
+                    source,
+                    size=file.size,
+                    rules=access.delivery,
+                    clock=self._core.clock,
+                    version=f"{file.etag}:{file.checksum}",
+                    partial=Partial(**claimed.resume) if claimed.resume else None,
+                    on_partial=partials.append,
+                    append=claimed.entry.destination.if_target_exist is IfTargetExist.RESUME,
+                )
+        finally:
+            os.close(descriptor)
+
+    def _open(self, file: DataFile) -> int:
+        try:
+            return self._core.objects.open(file.volume, file.object_key)
+        except (NotFound, OSError) as error:
+            raise SourceBroke(f"the content of file {file.id} cannot be read: {error}") from error
+
+    async def _done(self, claimed: Claimed, delivered: Delivered) -> None:
+        self._core.failpoints.hit("attempt.sent")
+        now = self._core.clock.now()
+        access = claimed.host.access
+        protocol = access.module.name if access else ""
+        self._breakers.succeeded(claimed.host.name)
+        await self._core.store.write(
+            store_success, claimed, delivered, self._core, self._teller, protocol, now
+        )
+        self._core.failpoints.hit("attempt.committed")
+        took = (delivered.finished_at - delivered.started_at).total_seconds()
+        metrics, name = self._core.metrics, claimed.entry.name
+        metrics.finished.labels(name, protocol, "done").inc()
+        metrics.sent_bytes.labels(name, protocol, "done").inc(delivered.sent)
+        metrics.duration.labels(protocol).observe(took)
+        waited = claimed.started_at - claimed.transfer.due_at
+        metrics.queue_wait.observe(max(waited.total_seconds(), 0.0))
+        log.info("transfer done", bytes=delivered.sent, path=delivered.path, seconds=round(took, 3))
+
+    async def _failed(
+        self,
+        claimed: Claimed,
+        meter: Meter,
+        error: BaseException,
+        partials: list[Partial | None],
+        finished: Callable[[Claimed, datetime | None], None],
+    ) -> None:
+        now = self._core.clock.now()
+        reason = reason_of(error)
+        access = claimed.host.access
+        protocol = access.module.name if access else ""
+        opened = self._breakers.failed(
+            claimed.host.name, reason, now=now, version=claimed.host.version
+        )
+        partial = partials[-1] if partials else None
+        legacy = claimed.entry.scheduler.legacy_pause
+        ended = await self._core.store.write(
+            store_failure, claimed, meter.moved, reason, partial, self._core, self._teller,
+            protocol, now,
+        )  # fmt: skip
+        finished(claimed, ended if legacy else None)
+        self._core.metrics.finished.labels(claimed.entry.name, protocol, "failed").inc()
+        log.warning(
+            "attempt failed",
+            kind=reason.kind,
+            phase=reason.phase,
+            reason=reason.text,
+            opened=opened,
+        )
+        if opened:
+            self._core.bus.tell("breaker", claimed.host.name)
+        if not isinstance(error, EcpdsError):
+            log.error("attempt broke", exc=error)
+
+    async def _interrupted(self, claimed: Claimed, meter: Meter) -> None:
+        async with asyncio.timeout(INTERRUPT_TIME.total_seconds()):
+            await self._core.store.write(
+                store_interruption, claimed, meter.moved, self._core.clock.now()
+            )
+
+    async def stop(self, number: int, reason: str, *, wait: timedelta) -> None:
+        """End the attempt of that transfer, if one runs; wait for it at most `wait`."""
+        running = self.running.get(number)
+        if running is None:
+            return
+        running.meter.stop(reason)
+        try:
+            async with asyncio.timeout(wait.total_seconds()):
+                await running.ended.wait()
+        except TimeoutError:
+            log.warning("attempt does not end", transfer=number)
+
+
+def store_success(
+    db: Connection,
+    claimed: Claimed,
+    delivered: Delivered,
+    core: Core,
+    teller: Teller,
+    protocol: str,
+    now: datetime,
+) -> bool:
+    """Store DONE and what follows from it; False when somebody changed the status meanwhile."""
+    host, entry = claimed.host.host, claimed.entry
+    took = delivered.finished_at - delivered.started_at
+    comment = f"Sent {delivered.sent} bytes to {host.host or host.name} at {delivered.path}"
+    done = replace(
+        claimed.transfer,
+        status=TransferStatus.DONE,
+        host=host.name,
+        sent=delivered.sent,
+        put_at=delivered.started_at,
+        duration=took,
+        comment=comment,
+        started_at=claimed.transfer.started_at or claimed.started_at,
+    )
+    deleted = entry.destination.keep_in_spool is KeepInSpool.SUCCESS
+    if not transfers.finish(db, done, now=now, deleted=deleted):
+        return False
+    history.step(
+        db,
+        done.id,
+        entry.name,
+        TransferStatus.DONE,
+        time=now,
+        host=host.name,
+        sent=delivered.sent,
+        duration=took,
+        comment=comment,
+    )
+    _add_attempt(db, claimed, TransferStatus.DONE, delivered.sent, protocol, delivered, now=now)
+    if claimed.resume is not None or done.attempts > 1:
+        history.drop_resume(db, done.id)
+    hosts.count(db, host.name, sent=delivered.sent, micros=took // timedelta(microseconds=1))
+    history.add_rate(db, entry.name, delivered.sent, took, now=now)
+    _settle_state(db, done, entry, core, now=now)
+    teller.delivered(
+        db,
+        done,
+        claimed.file,
+        entry,
+        protocol=protocol,
+        address=host.host,
+        network=host.network_name,
+        close=timedelta(0),
+        now=now,
+    )
+    if deleted:
+        files.mark_unused(db, claimed.file.id)
+    return True
+
+
+def _settle_state(
+    db: Connection, done: Transfer, entry: DestinationEntry, core: Core, *, now: datetime
+) -> None:
+    found = destinations.get(db, entry.name)
+    if found is None:
+        return
+    candidates = [one.host for one in core.snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)]
+    decision = after_success(done, found[1], entry.destination, candidates)
+    if decision.release_backlog:
+        transfers.release_backlog(db, entry.name)
+    if decision.state == found[1]:
+        destinations.set_ok(db, entry.name, done.id, now=now)
+    else:
+        state = replace(decision.state, last_ok_at=now, last_ok_id=done.id)
+        destinations.set_run(db, entry.name, state)
+
+
+def _add_attempt(
+    db: Connection,
+    claimed: Claimed,
+    status: TransferStatus,
+    sent: int,
+    protocol: str,
+    delivered: Delivered | None,
+    *,
+    now: datetime,
+) -> None:
+    history.add_attempt(
+        db,
+        history.Attempt(
+            transfer=claimed.transfer.id,
+            host=claimed.host.name,
+            protocol=protocol,
+            started_at=claimed.started_at,
+            finished_at=now,
+            status=status,
+            size=claimed.file.size,
+            sent=sent,
+            requeue_history=claimed.transfer.requeue_history,
+            peer=delivered.peer if delivered else "",
+            path=delivered.path if delivered else "",
+        ),
+    )
+
+
+def store_failure(
+    db: Connection,
+    claimed: Claimed,
+    sent: int,
+    reason: Reason,
+    partial: Partial | None,
+    core: Core,
+    teller: Teller,
+    protocol: str,
+    now: datetime,
+) -> datetime | None:
+    """Store a failed attempt; return until when the whole destination would pause (legacy)."""
+    present = transfers.get(db, claimed.transfer.id)
+    if present is None:
+        return None
+    host, entry = claimed.host.host, claimed.entry
+    _add_attempt(db, claimed, TransferStatus.STOP, sent, protocol, None, now=now)
+    if present.status is not TransferStatus.EXEC:
+        return None  # stopped, held or replaced meanwhile: that decision stands
+    failed = replace(present, host=host.name, sent=sent)
+    found = destinations.get(db, entry.name)
+    candidates = [one.host for one in core.snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)]
+    if found is None or reason.kind in FINAL:
+        failed = replace(
+            failed,
+            status=TransferStatus.FAIL,
+            reason=reason,
+            comment=reason.text,
+            failed_at=now,
+            finished_at=now,
+        )
+        pause = None
+    else:
+        decision = after_failure(
+            failed,
+            found[1],
+            entry.destination,
+            candidates,
+            reason,
+            started_at=claimed.started_at,
+            now=now,
+        )
+        failed, pause = decision.transfer, decision.pause_until
+        destinations.set_run(db, entry.name, decision.state)
+        if decision.gave_up:
+            text = f"gave up after {entry.destination.retry_count} rounds: {reason.text}"
+            destinations.set_state(db, entry.name, StoredState.HOLD, reason=text)
+            core.bus.tell("configuration", entry.name)
+    transfers.save(db, failed, now=now)
+    history.step(
+        db,
+        failed.id,
+        entry.name,
+        failed.status,
+        time=now,
+        host=host.name,
+        sent=sent,
+        duration=now - claimed.started_at,
+        comment=reason.text,
+        error=True,
+        reason=reason,
+    )
+    if partial is not None and failed.status is TransferStatus.RETR:
+        history.put_resume(db, failed.id, host.name, asdict(partial), now=now)
+    hosts.failed(db, host.name, reason.text)
+    teller.failed(
+        db,
+        failed,
+        claimed.file,
+        entry,
+        reason,
+        protocol=protocol,
+        address=host.host,
+        network=host.network_name,
+        login=host.login,
+        started_at=claimed.started_at,
+        now=now,
+    )
+    return pause
+
+
+def store_interruption(db: Connection, claimed: Claimed, sent: int, now: datetime) -> None:
+    """Store that the daemon or the destination stopped in the middle: INTR, to be sent again."""
+    present = transfers.get(db, claimed.transfer.id)
+    if present is None or present.status is not TransferStatus.EXEC:
+        return
+    reason = Reason(kind="interrupted", code="interrupted", text="interrupted by a stop")
+    back = replace(
+        present, status=TransferStatus.RETR, reason=reason, comment=reason.text, due_at=now
+    )
+    transfers.save(db, back, now=now)
+    history.step(
+        db,
+        back.id,
+        back.destination,
+        TransferStatus.INTR,
+        time=now,
+        host=claimed.host.name,
+        sent=sent,
+        comment=reason.text,
+        error=True,
+        reason=reason,
+    )

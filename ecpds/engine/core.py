@@ -1,0 +1,237 @@
+"""What all of the engine shares, and the configuration as it is now.
+
+`Snapshot` is made from the store after each change and replaced as a whole: whoever took one goes on with
+it to the end of its act.  Secrets are open in it and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ecpds.base.bus import Bus
+from ecpds.base.clock import Clock
+from ecpds.base.failpoints import Failpoints
+from ecpds.base.metrics import Metrics
+from ecpds.base.passwords import Passwords
+from ecpds.base.settings import Settings
+from ecpds.base.threads import Threads
+from ecpds.base.vault import PREFIX, Vault
+from ecpds.model.destination import Destination
+from ecpds.model.errors import NotFound
+from ecpds.model.families import IncomingOptions, MqttOptions, SchedulerOptions
+from ecpds.model.host import Host, HostRole
+from ecpds.model.names import nearest
+from ecpds.model.options import Catalogue
+from ecpds.model.rulesettings import (
+    AliasSettings,
+    ForceSettings,
+    SettingRules,
+    parse_alias,
+    parse_force,
+)
+from ecpds.model.status import StoredState
+from ecpds.model.units import TimeRanges
+from ecpds.objects.directory import ObjectDirectory
+from ecpds.store import destinations, hosts
+from ecpds.store.db import Connection, Store
+from ecpds.transfer.pool import Pool
+from ecpds.transfer.registry import Access, Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationEntry:
+    """A Destination with its options and rules read."""
+
+    destination: Destination
+    scheduler: SchedulerOptions
+    incoming: IncomingOptions
+    mqtt: MqttOptions
+    aliases: tuple[tuple[str, SettingRules[AliasSettings]], ...]
+    force: SettingRules[ForceSettings] | None
+    active_times: TimeRanges | None
+    state: StoredState
+
+    @property
+    def name(self) -> str:
+        """Return the name of the destination."""
+        return self.destination.name
+
+    def forced(self, target: str) -> ForceSettings:
+        """Return what `scheduler.force` says of a target."""
+        found = self.force.choose(target) if self.force else None
+        return found or ForceSettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEntry:
+    """A Host with its secrets open."""
+
+    host: Host
+    access: Access | None  # None: its method or options cannot be used, `problem` says why
+    problem: str = ""
+    version: int = 1
+
+    @property
+    def name(self) -> str:
+        """Return the nickname."""
+        return self.host.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The configuration of one moment."""
+
+    destinations: Mapping[str, DestinationEntry] = field(default_factory=dict)
+    hosts: Mapping[str, HostEntry] = field(default_factory=dict)
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # host -> destinations
+
+    def destination(self, name: str) -> DestinationEntry:
+        """Return one destination; NotFound names the nearest."""
+        found = self.destinations.get(name)
+        if found is None:
+            near = nearest(name, self.destinations)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise NotFound(f"Destination {name} not found{hint}")
+        return found
+
+    def host(self, name: str) -> HostEntry:
+        """Return one host; NotFound names the nearest."""
+        found = self.hosts.get(name)
+        if found is None:
+            near = nearest(name, self.hosts)
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise NotFound(f"Host {name} not found{hint}")
+        return found
+
+    def alias_rules(self, name: str) -> Iterable[tuple[str, SettingRules[AliasSettings]]]:
+        """Return the copies that a destination makes, as destination and rule."""
+        entry = self.destinations.get(name)
+        return entry.aliases if entry else ()
+
+    def hosts_of(self, name: str, role: HostRole) -> list[HostEntry]:
+        """Return the active hosts of a destination in that role, in order of priority."""
+        entry = self.destinations.get(name)
+        if entry is None:
+            return []
+        found = (self.hosts.get(host) for host in entry.destination.hosts)
+        return [h for h in found if h is not None and h.host.active and h.host.role is role]
+
+    def acquisition_hosts(self, name: str) -> list[HostEntry]:
+        """Return the active acquisition hosts of a destination."""
+        return self.hosts_of(name, HostRole.ACQUISITION)
+
+
+class Configuration:
+    """Holds the present snapshot and makes the next one."""
+
+    def __init__(
+        self, store: Store, vault: Vault, registry: Registry, roots: tuple[str, ...]
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._registry = registry
+        self._roots = roots
+        self.now = Snapshot()
+
+    async def reload(self) -> Snapshot:
+        """Read the store anew and make it the present configuration."""
+        self.now = await self._store.read(self.read)
+        return self.now
+
+    def read(self, db: Connection) -> Snapshot:
+        """Build a snapshot inside a transaction."""
+        found = {row.host.name: self._host(row.host, row.version) for row in hosts.everything(db)}
+        entries = {}
+        users: dict[str, list[str]] = {}
+        for destination, state, _ in destinations.everything(db):
+            entries[destination.name] = self._destination(destination, state.state)
+            for host in destination.hosts:
+                users.setdefault(host, []).append(destination.name)
+        return Snapshot(
+            destinations=entries,
+            hosts=found,
+            users={host: tuple(names) for host, names in users.items()},
+        )
+
+    def _destination(self, stored: Destination, state: StoredState) -> DestinationEntry:
+        options = self.opened(stored.options)
+        destination = replace(stored, options=options)
+        scheduler = SchedulerOptions.read(options)
+        ranges = scheduler.active_time_range
+        return DestinationEntry(
+            destination=destination,
+            scheduler=scheduler,
+            incoming=IncomingOptions.read(options),
+            mqtt=MqttOptions.read(options),
+            aliases=tuple(
+                (alias.to, parse_alias(alias.rule, legacy=alias.legacy))
+                for alias in destination.aliases
+            ),
+            force=parse_force(scheduler.force) if scheduler.force else None,
+            active_times=TimeRanges.parse(ranges) if ranges else None,
+            state=state,
+        )
+
+    def _host(self, stored: Host, version: int) -> HostEntry:
+        host = replace(
+            stored,
+            password=self._vault.open(stored.password.reveal()),
+            options=self.opened(stored.options),
+        )
+        try:
+            access = self._registry.access(host, local_roots=self._roots)
+        except Exception as error:  # noqa: BLE001 - a host of a missing module must not stop a start
+            return HostEntry(host=host, access=None, problem=str(error), version=version)
+        return HostEntry(host=host, access=access, version=version)
+
+    def opened(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """Return options with their sealed values open."""
+        return {
+            key: self._vault.open(text).reveal() if text.startswith(PREFIX) else text
+            for key, text in options.items()
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class Core:
+    """The parts that engine, vfs and web work with; built by the daemon."""
+
+    settings: Settings
+    clock: Clock
+    threads: Threads
+    store: Store
+    objects: ObjectDirectory
+    vault: Vault
+    passwords: Passwords
+    bus: Bus
+    metrics: Metrics
+    failpoints: Failpoints
+    registry: Registry
+    pool: Pool
+    catalogue: Catalogue
+    configuration: Configuration
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Return the present configuration."""
+        return self.configuration.now
+
+    @property
+    def node(self) -> str:
+        """Return the name of this node."""
+        return self.settings.node.name
+
+
+def closure(snapshot: Snapshot, name: str) -> Iterable[str]:
+    """Yield every destination that a file submitted to `name` may be copied to."""
+    seen = {name}
+    waiting = [name]
+    while waiting:
+        entry = snapshot.destinations.get(waiting.pop())
+        for to, _ in entry.aliases if entry else ():
+            if to not in seen:
+                seen.add(to)
+                waiting.append(to)
+                yield to

@@ -1,0 +1,68 @@
+"""After a crash: every row and every file back to a state from which the work goes on.
+
+`settle` runs before anything else starts; `sweep` compares the object directory with the store beside
+the running node and removes only what is older than this start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from ecpds.base.logs import get_logger
+from ecpds.engine import retrieval
+from ecpds.engine.core import Core
+from ecpds.model.status import TransferStatus
+from ecpds.objects import sweep as objects_sweep
+from ecpds.store import files, history, transfers
+from ecpds.store.db import Connection
+
+log = get_logger(__name__)
+
+
+def settle(db: Connection, *, now: datetime) -> dict[str, int]:
+    """Bring transfers that were under way back into the queue; return counts by what was done."""
+    counts = {"fetching": retrieval.recover(db, now=now), "transferring": 0, "arriving": 0}
+    for status, name in ((TransferStatus.EXEC, "transferring"), (TransferStatus.INTR, "")):
+        while found := transfers.with_status(db, status):
+            for one in found:
+                _requeue(db, one.id, now)
+            counts["transferring"] += len(found) if name else 0
+    while found := transfers.with_status(db, TransferStatus.INIT):
+        for one in found:
+            gone = replace(one, status=TransferStatus.INTR, deleted=True, comment="never arrived")
+            transfers.save(db, gone, now=now)
+            files.mark_unused(db, one.data_file)
+        counts["arriving"] += len(found)
+    return counts
+
+
+def _requeue(db: Connection, number: int, now: datetime) -> None:
+    present = transfers.get(db, number)
+    if present is None:
+        return
+    text = "interrupted by a restart"
+    back = replace(present, status=TransferStatus.RETR, due_at=now, comment=text)
+    transfers.save(db, back, now=now)
+    history.step(
+        db, number, present.destination, TransferStatus.INTR, time=now, host=present.host,
+        comment=text, error=True,
+    )  # fmt: skip
+
+
+async def sweep(core: Core, started: datetime) -> int:
+    """Remove temporary files and objects that nothing refers to; return how many."""
+    parked = frozenset(await core.store.read(files.parked_names))
+    removed = 0
+    for volume in core.objects.volumes:
+        removed += await core.threads.run(
+            "disk", objects_sweep.sweep_temporaries, volume, parked, started
+        )
+        batches = objects_sweep.candidates(volume, started)
+        while keys := await core.threads.run("disk", next, batches, None):
+            orphans = await core.store.read(files.unknown_objects, volume.name, keys)
+            await core.objects.remove([(volume.name, key) for key in orphans])
+            removed += len(orphans)
+    if removed:
+        log.info("orphans removed", count=removed)
+    return removed

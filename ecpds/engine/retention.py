@@ -1,0 +1,145 @@
+"""What has had its time goes: expiry at its moment, bytes of deleted files soon after, old rows later.
+
+Every reader checks expiry itself; this only makes room and tells what happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from ecpds.base.logs import get_logger
+from ecpds.engine.core import Core
+from ecpds.engine.telling import Teller
+from ecpds.model.status import TransferStatus
+from ecpds.model.transfer import Reason
+from ecpds.objects import sweep
+from ecpds.store import accounts, files, history, transfers
+from ecpds.store.db import Connection
+
+log = get_logger(__name__)
+
+BATCH = 200
+NEVER_SENT = frozenset(
+    {TransferStatus.WAIT, TransferStatus.RETR, TransferStatus.SCHE, TransferStatus.INTR}
+)
+PARKED_FOR = timedelta(hours=24)
+
+
+class Retention:
+    """Expires, purges and forgets."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._teller = Teller(node=core.node)
+        self._wake = asyncio.Event()
+
+    def poke(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled: at each expiry, and at least each housekeeping interval."""
+        clock = self._core.clock
+        while True:
+            self._wake.clear()
+            await self.expire()
+            await self.purge_bytes()
+            interval = self._core.settings.scheduler.housekeeping_interval
+            until = clock.now() + interval
+            due = await self._core.store.read(transfers.next_expiry)
+            if due is not None:
+                until = min(until, max(due, clock.now() + timedelta(milliseconds=200)))
+            await clock.wait(self._wake, until)
+
+    async def expire(self) -> int:
+        """Mark everything that is past its expiry; return how many transfers."""
+        total = 0
+        while True:
+            now = self._core.clock.now()
+            touched = await self._core.store.write(expire_some, self._teller, now=now)
+            for name in set(touched):
+                self._core.bus.tell("destination", name, destination=name)
+            total += len(touched)
+            if len(touched) < BATCH:
+                break
+        if total:
+            log.info("transfers expired", count=total)
+        return total
+
+    async def purge_bytes(self) -> int:
+        """Remove the bytes of deleted files and replaced objects; return how many objects."""
+        total = 0
+        while gone := await self._core.store.read(files.purgeable, limit=BATCH):
+            self._core.failpoints.hit("retention.marked")
+            await self._core.objects.remove([(volume, key) for _, volume, key in gone if key])
+            self._core.failpoints.hit("retention.removed")
+            await self._core.store.write(files.mark_removed, [number for number, _, _ in gone])
+            total += len(gone)
+        while old := await self._core.store.read(files.replaced, limit=BATCH):
+            await self._core.objects.remove(old)
+            await self._core.store.write(files.forget_replaced, old)
+            total += len(old)
+        return total
+
+    async def forget(self) -> None:
+        """Drop rows that are past their keeping; run about hourly."""
+        now = self._core.clock.now()
+        keep = self._core.settings.scheduler
+        before = now - keep.history_for
+        while await self._core.store.write(transfers.remove_old, before=before, limit=BATCH):
+            await asyncio.sleep(0)
+        await self._core.store.write(
+            history.purge, history_before=before, events_before=now - keep.events_for
+        )
+        await self._core.store.write(accounts.expire_sessions, now=now)
+        await self._forget_parked(now)
+        today = f"{now:%Y%m%d}"
+        for volume in self._core.objects.volumes:
+            await self._core.threads.run("disk", sweep.drop_empty_directories, volume, today)
+
+    async def _forget_parked(self, now: datetime) -> None:
+        before = now - PARKED_FOR
+        kept = await self._core.store.write(files.forget_parked, before=before)
+        for volume in self._core.objects.volumes:
+            await self._core.threads.run(
+                "disk", sweep.sweep_temporaries, volume, frozenset(kept), before
+            )
+
+
+def expire_some(db: Connection, teller: Teller, *, now: datetime) -> list[str]:
+    """Mark up to a batch of expired transfers; return their destinations."""
+    touched = []
+    for number, status in transfers.expired(db, now=now, limit=BATCH):
+        present = transfers.get(db, number)
+        if present is None:
+            continue
+        changed = replace(present, deleted=True)
+        comment = "expired"
+        if status in NEVER_SENT:
+            comment = "not transferred before expiration"
+            reason = Reason(kind="expired", code="expired", text=comment)
+            changed = replace(
+                changed, status=TransferStatus.FAIL, reason=reason, comment=comment, failed_at=now
+            )
+        transfers.save(db, changed, now=now)
+        history.step(
+            db, number, present.destination, changed.status, time=now, comment=comment,
+            error=status in NEVER_SENT, reason=changed.reason,
+        )  # fmt: skip
+        history.drop_resume(db, number)
+        teller.plain(
+            db,
+            "EXP",
+            now=now,
+            transfer_id=number,
+            file_id=present.data_file,
+            destination={"name": present.destination},
+            file={"name": present.target, "size": present.size},
+            status=changed.status.code,
+            outcome="failed" if status in NEVER_SENT else "ok",
+        )
+        files.mark_unused(db, present.data_file)
+        touched.append(present.destination)
+    return touched

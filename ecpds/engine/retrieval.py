@@ -1,0 +1,360 @@
+"""Fetches the content of registered files, one scheduler a Destination.
+
+The unit of work is the DataFile: all its live transfers go FETC and then further together.  Files found
+by acquisition come from the Host that found them, others from the Destination's source host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from ecpds.base.logs import get_logger, log_context
+from ecpds.engine.content import UploadSink
+from ecpds.engine.core import Core, HostEntry, Snapshot
+from ecpds.engine.retry import reason_of
+from ecpds.engine.submit import standby_after
+from ecpds.engine.telling import Teller
+from ecpds.model.acquiring import AcquisitionOptions
+from ecpds.model.errors import EcpdsError, RemoteConfig
+from ecpds.model.status import StoredState, TransferStatus
+from ecpds.model.transfer import DataFile, Reason, Transfer
+from ecpds.objects.directory import Stored
+from ecpds.store import files, history, transfers
+from ecpds.store.db import Connection
+from ecpds.transfer.contract import Surroundings
+from ecpds.transfer.fetch import fetch
+from ecpds.transfer.meter import Meter
+
+log = get_logger(__name__)
+
+LOOK_AGAIN = timedelta(minutes=1)
+MOST_CLAIMED = 64
+FAST_TRIES = {True: 3, False: 50}  # failures without a pause: acquisition files, fetch mode
+PAUSES = {True: timedelta(seconds=180), False: timedelta(seconds=30)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A file whose transfers are in FETC."""
+
+    file: DataFile
+    transfers: tuple[Transfer, ...]
+
+
+class RetrievalSlots:
+    """How many retrievals run in all."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.running = 0
+
+
+class RetrievalScheduler:
+    """The retrievals of one Destination."""
+
+    def __init__(
+        self, core: Core, name: str, *, slots: RetrievalSlots, stored: Callable[[str], None]
+    ) -> None:
+        self.name = name
+        self.running = 0
+        self.meters: dict[int, Meter] = {}
+        self._core = core
+        self._slots = slots
+        self._stored = stored
+        self._teller = Teller(node=core.node)
+        self._wake = asyncio.Event()
+        self._draining = False
+
+    def poke(self) -> None:
+        """Look for work now."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Start nothing any more."""
+        self._draining = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until cancelled or drained."""
+        clock = self._core.clock
+        async with asyncio.TaskGroup() as group:
+            while not (self._draining and not self.running):
+                self._wake.clear()
+                until = clock.now() + LOOK_AGAIN
+                if not self._draining:
+                    due = await self._start_due(group)
+                    until = min(until, due) if due is not None else until
+                await clock.wait(self._wake, until)
+
+    async def _start_due(self, group: asyncio.TaskGroup) -> datetime | None:
+        now = self._core.clock.now()
+        entry = self._core.snapshot.destinations.get(self.name)
+        if entry is None or entry.state is StoredState.STOP:
+            return None
+        most = entry.destination.max_connections
+        free = MOST_CLAIMED if most < 0 else most - self.running
+        free = min(free, MOST_CLAIMED, self._slots.limit - self._slots.running)
+        if free <= 0:
+            return None
+        tasks, next_due = await self._core.store.write(
+            claim_retrievals, self.name, now=now, limit=free
+        )
+        for task in tasks:
+            self.running += 1
+            self._slots.running += 1
+            group.create_task(self._one(task), name=f"retrieval-{task.file.id}")
+        if len(tasks) == free:
+            return None  # the end of one of them looks again
+        if next_due is not None and next_due <= now:
+            return now + timedelta(seconds=1)
+        return next_due
+
+    async def _one(self, task: Task) -> None:
+        meter = Meter()
+        self.meters[task.file.id] = meter
+        with log_context(file=task.file.id, destination=self.name):
+            try:
+                await self._retrieve(task, meter)
+            finally:
+                self.meters.pop(task.file.id, None)
+                self.running -= 1
+                self._slots.running -= 1
+                self._wake.set()
+
+    def _host(self, file: DataFile) -> HostEntry:
+        name = file.host
+        if not name:
+            name = self._core.snapshot.destination(self.name).destination.source_host
+        if not name:
+            raise RemoteConfig(f"Destination {self.name} has no source host")
+        host = self._core.snapshot.host(name)
+        if not host.host.active:
+            raise RemoteConfig(f"host {name} is not active")
+        return host
+
+    async def _retrieve(self, task: Task, meter: Meter) -> None:
+        started = self._core.clock.now()
+        host: HostEntry | None = None
+        try:
+            host = self._host(task.file)
+            stored, peer = await self._fetch(task.file, host, meter)
+        except (EcpdsError, OSError) as error:
+            await self._failed(task, host, reason_of(error), started)
+            return
+        self._core.failpoints.hit("retrieval.stored")
+        now = self._core.clock.now()
+        names = await self._core.store.write(
+            store_retrieved, task, stored, host, peer, self._core.snapshot, self._teller,
+            started, now,
+        )  # fmt: skip
+        self._core.failpoints.hit("retrieval.committed")
+        self._core.metrics.retrievals.labels(host.name, "ok").inc()
+        for name in names:
+            self._stored(name)
+        if task.file.delete_original:
+            await self._delete_original(task.file, host)
+
+    async def _fetch(
+        self, file: DataFile, host: HostEntry, meter: Meter
+    ) -> tuple[Stored, str]:
+        access = host.access
+        if access is None:
+            raise RemoteConfig(host.problem)
+        skip = AcquisitionOptions.read(host.host.options).skip_size_check
+        check = not (skip and re.fullmatch(skip, file.source))
+        upload = self._core.objects.create(max(file.size, 0))
+        try:
+            around = Surroundings(threads=self._core.threads, clock=self._core.clock)
+            async with self._core.pool.session(access) as module:
+                fetched = await fetch(
+                    module,
+                    file.source,
+                    UploadSink(upload, self._core.threads),
+                    around=around,
+                    watch=access.fetching,
+                    meter=meter,
+                    expected_size=file.size,
+                    check_size=check,
+                )
+            return await self._core.objects.seal(upload), fetched.peer
+        except BaseException:
+            upload.discard()
+            raise
+        finally:
+            upload.close()
+
+    async def _failed(
+        self, task: Task, host: HostEntry | None, reason: Reason, started: datetime
+    ) -> None:
+        again = host is None or not task.file.host
+        if host is not None and task.file.host:
+            again = AcquisitionOptions.read(host.host.options).requeue_on_failure
+        await self._core.store.write(
+            store_failed, task, host, reason, self._core.snapshot, self._teller, started,
+            self._core.clock.now(), again=again,
+        )  # fmt: skip
+        name = host.name if host else ""
+        self._core.metrics.retrievals.labels(name, "failed").inc()
+        log.warning("retrieval failed", host=name, kind=reason.kind, reason=reason.text)
+
+    async def _delete_original(self, file: DataFile, host: HostEntry) -> None:
+        if host.access is None:
+            return
+        try:
+            async with self._core.pool.session(host.access) as module:
+                await module.delete(file.source)
+        except EcpdsError as error:
+            log.warning("original not deleted", source=file.source, reason=error.message)
+
+    def stop(self, file: int, reason: str) -> bool:
+        """Interrupt the retrieval of a file; tell whether one ran."""
+        meter = self.meters.get(file)
+        if meter is not None:
+            meter.stop(reason)
+        return meter is not None
+
+
+def claim_retrievals(
+    db: Connection, name: str, *, now: datetime, limit: int
+) -> tuple[list[Task], datetime | None]:
+    """Move the transfers of up to `limit` files from SCHE to FETC; tell when the next is due."""
+    tasks: list[Task] = []
+    for _, number in transfers.preset(db, name, now=now, limit=limit):
+        file = files.get(db, number)
+        if file is None or any(task.file.id == number for task in tasks):
+            continue
+        waiting = [t for t in transfers.of_file(db, number) if t.status is TransferStatus.SCHE]
+        for one in waiting:
+            transfers.set_status(db, one.id, TransferStatus.FETC, now=now)
+            history.step(db, one.id, one.destination, TransferStatus.FETC, time=now, host=file.host)
+        tasks.append(Task(file=file, transfers=tuple(waiting)))
+    return tasks, transfers.next_preset(db, name) if len(tasks) < limit else None
+
+
+def store_retrieved(
+    db: Connection,
+    task: Task,
+    stored: Stored,
+    host: HostEntry,
+    peer: str,
+    snapshot: Snapshot,
+    teller: Teller,
+    started: datetime,
+    now: datetime,
+) -> list[str]:
+    """Store where the content is and release the transfers; return their destinations."""
+    duration = now - started
+    files.set_content(
+        db,
+        task.file.id,
+        size=stored.size,
+        checksum=stored.checksum,
+        volume=stored.volume,
+        object_key=stored.key,
+        started=started,
+        duration=duration,
+        remote_host=peer,
+        now=now,
+    )
+    file = files.get(db, task.file.id)
+    assert file is not None  # noqa: S101 - it was updated just now
+    names = []
+    for one in transfers.of_file(db, file.id):
+        if one.status is not TransferStatus.FETC:
+            continue
+        entry = snapshot.destinations.get(one.destination)
+        held = standby_after(file, entry.scheduler.standby if entry else "")
+        status = TransferStatus.HOLD if held else TransferStatus.WAIT
+        released = replace(one, status=status, comment="retrieved", size=file.size)
+        if one.asap:
+            released = replace(released, queue_at=now, due_at=now)
+        transfers.save(db, released, now=now)
+        history.step(
+            db, one.id, one.destination, status, time=now, host=host.name, sent=stored.size,
+            duration=duration, comment=f"Retrieved {stored.size} bytes from {host.name}",
+        )  # fmt: skip
+        teller.retrieved(
+            db,
+            released,
+            file,
+            entry,
+            host_id=host.host.id,
+            login=host.host.login,
+            address=host.host.host,
+            protocol=host.access.module.name if host.access else "",
+            member=peer,
+            duration=duration,
+            reason=None,
+            started_at=started,
+            now=now,
+        )
+        names.append(one.destination)
+    if not names:  # everything was stopped or deleted meanwhile
+        files.mark_unused(db, file.id)
+    return names
+
+
+def store_failed(
+    db: Connection,
+    task: Task,
+    host: HostEntry | None,
+    reason: Reason,
+    snapshot: Snapshot,
+    teller: Teller,
+    started: datetime,
+    now: datetime,
+    *,
+    again: bool,
+) -> None:
+    """Send the transfers back to SCHE (`again`) or to FAIL; the next discovery retries those."""
+    is_acquired = bool(task.file.host)
+    count = task.file.retrieval_count + 1
+    pause = PAUSES[is_acquired] if count >= FAST_TRIES[is_acquired] else timedelta(0)
+    files.set_retrieval(db, task.file.id, count=count, at=now + pause)
+    for one in transfers.of_file(db, task.file.id):
+        if one.status is not TransferStatus.FETC:
+            continue
+        status = TransferStatus.SCHE if again else TransferStatus.FAIL
+        changed = replace(
+            one, status=status, reason=reason, comment=reason.text, failed_at=now, finished_at=now
+        )
+        transfers.save(db, changed, now=now)
+        history.step(
+            db, one.id, one.destination, status, time=now, host=host.name if host else "",
+            comment=reason.text, error=True, reason=reason,
+        )  # fmt: skip
+        teller.retrieved(
+            db,
+            changed,
+            task.file,
+            snapshot.destinations.get(one.destination),
+            host_id=host.host.id if host else 0,
+            login=host.host.login if host else "",
+            address=host.host.host if host else "",
+            protocol=host.access.module.name if host and host.access else "",
+            member="",
+            duration=now - started,
+            reason=reason,
+            started_at=started,
+            now=now,
+        )
+
+
+def recover(db: Connection, *, now: datetime) -> int:
+    """After a crash: FETC goes back to SCHE; return how many."""
+    count = 0
+    while found := transfers.with_status(db, TransferStatus.FETC):
+        for one in found:
+            text = "interrupted by a restart"
+            transfers.set_status(db, one.id, TransferStatus.SCHE, now=now, comment=text)
+            history.step(
+                db, one.id, one.destination, TransferStatus.INTR, time=now, comment=text, error=True
+            )
+        count += len(found)
+    return count
+
+

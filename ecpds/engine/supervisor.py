@@ -1,0 +1,261 @@
+"""The engine as a whole: schedulers follow the configuration, hints reach those they concern."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Protocol
+
+from ecpds.base.logs import get_logger
+from ecpds.base.tasks import every, supervise
+from ecpds.engine.acquisition import AcquisitionScheduler
+from ecpds.engine.attempt import Attempts
+from ecpds.engine.breaker import Breakers
+from ecpds.engine.core import Core
+from ecpds.engine.dissemination import DestinationScheduler, Slots
+from ecpds.engine.eventlog import EventLog
+from ecpds.engine.recovery import sweep
+from ecpds.engine.retention import Retention
+from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
+from ecpds.engine.retry import reason_of
+from ecpds.engine.submit import Registered, Submission, plan, register
+from ecpds.model.errors import EcpdsError, RemoteConfig
+from ecpds.store import transfers
+
+log = get_logger(__name__)
+
+FORGET_EVERY = timedelta(hours=1)
+FIGURES_EVERY = timedelta(seconds=10)
+LAG_EVERY = timedelta(seconds=1)
+
+
+class Scheduler(Protocol):
+    """What the three kinds of schedulers have in common."""
+
+    async def run(self) -> None: ...
+    def poke(self) -> None: ...
+    def drain(self) -> None: ...
+
+
+class Engine:
+    """All schedulers of the node."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        settings = core.settings.scheduler
+        self.breakers = Breakers()
+        self.attempts = Attempts(core, self.breakers)
+        self.slots = Slots(settings.transfers)
+        self.retrieval_slots = RetrievalSlots(settings.retrievals)
+        self.acquisition_slots = asyncio.Semaphore(settings.acquisition_hosts)
+        self.retention = Retention(core)
+        self.eventlog = EventLog(core)
+        self.disseminations: dict[str, DestinationScheduler] = {}
+        self.retrievals: dict[str, RetrievalScheduler] = {}
+        self.acquisitions: dict[tuple[str, str], AcquisitionScheduler] = {}
+        self._tasks: dict[object, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._draining = False
+        self._probe = asyncio.Event()
+        self._started_at = core.clock.now()
+        self.is_running = asyncio.Event()
+
+    async def run(self) -> None:
+        """Run all schedulers until cancelled."""
+        core, clock = self.core, self.core.clock
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._supervised("retention", self.retention.run)
+            self._supervised("eventlog", self.eventlog.run)
+            self._supervised("pool", core.pool.run)
+            self._supervised("breakers", self._probe_hosts)
+            self._supervised("hints", self._follow_hints)
+            self._supervised("sweep", self._sweep)
+            group.create_task(every("forget", FORGET_EVERY, self.retention.forget, clock))
+            group.create_task(every("figures", FIGURES_EVERY, self._figures, clock))
+            self.follow()
+            self.is_running.set()
+
+    def _supervised(self, name: str, run: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        assert self._group is not None  # noqa: S101 - only called while running
+        return self._group.create_task(supervise(name, run, self.core.clock), name=name)
+
+    def follow(self) -> None:
+        """Start and stop schedulers so that they fit the present configuration."""
+        if self._group is None or self._draining:
+            return
+        snapshot = self.core.snapshot
+        wanted: dict[object, Callable[[], Scheduler]] = {}
+        for name, entry in snapshot.destinations.items():
+            wanted["dissemination", name] = lambda name=name: self._dissemination(name)
+            wanted["retrieval", name] = lambda name=name: self._retrieval(name)
+            if not (entry.destination.acquisition and entry.destination.active):
+                continue
+            for host in snapshot.acquisition_hosts(name):
+                pair = (name, host.name)
+                wanted["acquisition", *pair] = lambda pair=pair: self._acquisition(pair)
+        for key in [key for key in self._tasks if key not in wanted]:
+            self._forget(key)
+        for key, make in wanted.items():
+            if key not in self._tasks or self._tasks[key].done():
+                self._tasks[key] = self._supervised(str(key), make().run)
+        for scheduler in self._all():
+            scheduler.poke()
+
+    def _forget(self, key: object) -> None:
+        self._tasks.pop(key).cancel()
+        kind, name, *rest = key  # type: ignore[misc] # keys are the tuples made in follow
+        if kind == "dissemination":
+            self.disseminations.pop(name, None)
+        elif kind == "retrieval":
+            self.retrievals.pop(name, None)
+        else:
+            self.acquisitions.pop((name, rest[0]), None)
+
+    def _dissemination(self, name: str) -> DestinationScheduler:
+        made = DestinationScheduler(
+            self.core,
+            name,
+            slots=self.slots,
+            breakers=self.breakers,
+            attempts=self.attempts,
+            freed=self._host_freed,
+        )
+        self.disseminations[name] = made
+        return made
+
+    def _retrieval(self, name: str) -> RetrievalScheduler:
+        made = RetrievalScheduler(
+            self.core, name, slots=self.retrieval_slots, stored=self.poke
+        )
+        self.retrievals[name] = made
+        return made
+
+    def _acquisition(self, pair: tuple[str, str]) -> AcquisitionScheduler:
+        made = AcquisitionScheduler(
+            self.core, *pair, slots=self.acquisition_slots, submitted=self._acquired
+        )
+        self.acquisitions[pair] = made
+        return made
+
+    def _all(self) -> list[Scheduler]:
+        return [
+            *self.disseminations.values(),
+            *self.retrievals.values(),
+            *self.acquisitions.values(),
+        ]
+
+    def poke(self, name: str) -> None:
+        """Look at the queue of a destination now."""
+        scheduler = self.disseminations.get(name)
+        if scheduler is not None:
+            scheduler.poke()
+        self.core.bus.tell("destination", name, destination=name)
+
+    def poke_retrieval(self, name: str) -> None:
+        """Look at what a destination has to fetch now."""
+        scheduler = self.retrievals.get(name)
+        if scheduler is not None:
+            scheduler.poke()
+        self.core.bus.tell("destination", name, destination=name)
+
+    def _acquired(self, registered: Registered) -> None:
+        for name in registered.destinations:
+            self.poke_retrieval(name)
+            self.poke(name)
+
+    def _host_freed(self, host: str) -> None:
+        for name in self.core.snapshot.users.get(host, ()):
+            scheduler = self.disseminations.get(name)
+            if scheduler is not None:
+                scheduler.poke()
+
+    async def submit(self, submission: Submission) -> Registered:
+        """Plan and register one submission; wake whom it concerns.  Raises as these two do."""
+        now = self.core.clock.now()
+        planned = plan(submission, self.core.snapshot, now)
+        if submission.on_duplicate == "overwrite":
+            await self.interrupt(planned.key, "content replaced")
+        registered = await self.core.store.write(register, planned, now=now)
+        self._acquired(registered)
+        return registered
+
+    async def interrupt(self, key: tuple[str, str, str], reason: str) -> None:
+        """Stop running attempts of the transfers with that key; new content comes."""
+        for one in await self.core.store.read(transfers.with_key, key):
+            await self.attempts.stop(one.id, reason, wait=timedelta(seconds=5))
+
+    async def reload(self) -> None:
+        """Take the configuration of the store and let the schedulers follow."""
+        await self.core.configuration.reload()
+        self.follow()
+        self.core.bus.tell("configuration", "")
+
+    async def _follow_hints(self) -> None:
+        with self.core.bus.listener() as listener:
+            while True:
+                for hint in await listener.wait_some():
+                    if hint.kind == "configuration" and hint.name:
+                        await self.reload()
+                    elif hint.kind == "expired":
+                        self.retention.poke()
+                    elif hint.kind == "breaker":
+                        self._probe.set()
+
+    async def _probe_hosts(self) -> None:
+        """Probe hosts whose breaker is open, when their pause is over."""
+        clock = self.core.clock
+        while True:
+            self._probe.clear()
+            for name in self.breakers.due(clock.now()):
+                await self._probe_one(name)
+            await clock.wait(self._probe, self.breakers.next_probe())
+
+    async def _probe_one(self, name: str) -> None:
+        host = self.core.snapshot.hosts.get(name)
+        if host is None or not host.host.active:
+            self.breakers.succeeded(name)
+            return
+        try:
+            if host.access is None:
+                raise RemoteConfig(host.problem)
+            async with self.core.pool.session(host.access):
+                pass
+        except (EcpdsError, OSError) as error:
+            self.breakers.probe_failed(name, reason_of(error), now=self.core.clock.now())
+            log.warning("probe failed", host=name, reason=str(error))
+        else:
+            self.breakers.succeeded(name)
+            log.info("host works again", host=name)
+            self._host_freed(name)
+
+    async def _sweep(self) -> None:
+        await sweep(self.core, self._started_at)
+
+    async def _figures(self) -> None:
+        """Refresh the gauges that are counted from the store."""
+        metrics = self.core.metrics
+        counts = await self.core.store.read(transfers.status_counts)
+        metrics.transfers.clear()
+        for (name, status), count in counts.items():
+            metrics.transfers.labels(name, status.word).set(count)
+        for volume in self.core.objects.volumes:
+            metrics.storage_free.labels(volume.name).set(volume.room)
+        metrics.store_writes.set(self.core.store.writes)
+        metrics.store_waiting.set(self.core.store.waiting)
+
+    def drain(self) -> None:
+        """Start nothing any more; what runs goes on."""
+        self._draining = True
+        for scheduler in self._all():
+            scheduler.drain()
+
+    @property
+    def busy(self) -> list[str]:
+        """Return what still runs, for the log of a stop."""
+        sending = [f"transfer {number}" for number in self.attempts.running]
+        fetching = [
+            f"retrieval {file}" for one in self.retrievals.values() for file in one.meters
+        ]
+        return sending + fetching

@@ -1,0 +1,38 @@
+"""The version part of a unique key: `$date $timestamp $destination $target $original $timefile`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+
+from ecpds.model.dates import DatePattern, milliseconds
+from ecpds.model.rulesettings import VERSION_TOKENS
+from ecpds.model.tokens import DateParams, Pieces, parse_pieces
+from ecpds.model.tokenvalues import Dates, render_pieces
+
+
+@lru_cache(maxsize=256)
+def _pieces(text: str) -> Pieces:
+    return parse_pieces(text, VERSION_TOKENS)
+
+
+def expand_version(
+    text: str,
+    *,
+    destination: str,
+    target: str,
+    original: str,
+    file_time: datetime | None,
+    date_format: str,
+    now: datetime,
+) -> str:
+    """Return the version text of one submission; raises RuleError or TemplateError."""
+    values = {
+        "timestamp": str(milliseconds(now)),
+        "destination": destination,
+        "target": target,
+        "original": original,
+        "timefile": str(milliseconds(file_time)) if file_time else "0",
+    }
+    defaults = {"date": DateParams(dateformat=DatePattern.parse(date_format))}
+    return render_pieces(_pieces(text), values, Dates(now=now, defaults=defaults))
