@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,21 @@ ROOT = Path(__file__).parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from ecpds.base.clock import SystemClock  # noqa: E402
 from tests.leaks import left_since, snapshot, tasks_left  # noqa: E402
 from tests.peers.programs import ProgramMissing, missing  # noqa: E402
 
 IS_CI = os.environ.get("CI") == "true"
 IS_UVLOOP = os.environ.get("ECPDS_TEST_LOOP") == "uvloop"
+PREFIX = "ecpds-tests-"
+KEEP = 24 * 3600.0  # seconds that the files of a failed run stay
 OWN_BASE = pytest.StashKey[Path]()
 Coroutines = Callable[..., Coroutine[Any, Any, object]]
 
 # Calls that our own code may make in the loop: local disk below 256 KiB is faster there than a
 # hand-over to a thread (docs/decisions), and what a daemon does before it serves hurts nobody.
 FILE_CALLS = ("os.", "io.", "builtins.")
+ALONE = ("browser", "crash")  # folders of which only one test runs at a time
 NEVER_IN_LOOP = ("os.listdir", "os.scandir", "os.sendfile", "os.statvfs")
 
 
@@ -48,9 +53,20 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*programs): skip (in CI: fail) without them")
     if hasattr(config, "workerinput") or config.option.basetemp:
         return
-    base = Path(tempfile.mkdtemp(prefix="ecpds-tests-"))
+    _remove_old_bases()
+    base = Path(tempfile.mkdtemp(prefix=PREFIX))
     config.stash[OWN_BASE] = base
     config.option.basetemp = str(base / "run")
+
+
+def _remove_old_bases() -> None:
+    """Remove what failed runs have kept for more than a day."""
+    for old in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+        with suppress(FileNotFoundError):
+            state = old.stat()
+            age = SystemClock().now().timestamp() - state.st_mtime
+            if state.st_uid == os.geteuid() and age > KEEP:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +76,15 @@ def _passable_base(tmp_path_factory: pytest.TempPathFactory) -> None:
         if folder == Path(tempfile.gettempdir()) or folder.stat().st_uid != os.geteuid():
             return
         folder.chmod(0o711)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file on one pytest-xdist worker, and all Chromiums and all crashes on one each."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            place = item.path.relative_to(ROOT / "tests").parts
+            group = place[0] if place[0] in ALONE else "/".join(place)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
