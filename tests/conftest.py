@@ -78,6 +78,7 @@ def _passable_base(tmp_path_factory: pytest.TempPathFactory) -> None:
         folder.chmod(0o711)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file on one pytest-xdist worker, and all Chromiums and all crashes on one each."""
     for item in items:
