@@ -21,8 +21,8 @@ from tests.peers.programs import ProgramMissing
 from tests.peers.rclone import rclone
 from tests.peers.vsftpd import vsftpd
 
-DIRECT = ("--vfs-cache-mode", "off")
-"""Files go where they are served from, and not to a cache that is written back later."""
+DIRECT = ("--vfs-cache-mode", "off", "--dir-cache-time", "5m")
+"""Files go where they are served from, not to a cache; directories are kept as by default."""
 
 QUIET = {"log_ftp_protocol": "NO", "xferlog_enable": "NO"}
 

@@ -12,13 +12,13 @@ from typing import Generic, TypeVar
 from benchmarks import clients, node, peers
 from benchmarks.errors import MeasurementFailed
 from benchmarks.harness import US, Contender
-from benchmarks.scene import Material, Scene, fresh
+from benchmarks.scene import MANY, Material, Scene, fresh
 from tests.peers.peer import Peer
 
 S = TypeVar("S")
 
 FURTHER = "rclone"
-"""A peer without a reach: two rounds tell enough, and its uploads are not synced."""
+"""A peer without a reach: two rounds of fewer files tell enough, its uploads are not synced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class Side(Generic[S]):
 
     `with_sync`: measure its uploads also with a `sync` behind them, because what it acknowledged
     is only in memory. `forget` removes files between rounds. `rounds`: it takes part in no more.
+    `many` is how many small files it is asked for: rates do not depend on it, the time does.
     """
 
     site: S
@@ -34,6 +35,7 @@ class Side(Generic[S]):
     with_sync: bool
     forget: Callable[[Sequence[str]], None]
     rounds: int | None = None
+    many: int = MANY
 
 
 Sides = Mapping[str, "Side[S] | MeasurementFailed"]
@@ -66,14 +68,20 @@ async def opened(
             continue
         peer = found[server]
         material.link_into(peer.root)
-        sides[name] = Side(
-            site=protocol.of_peer(peer),
-            disk=peer.root,
-            with_sync=name != FURTHER,
-            forget=_unlink(peer.root),
-            rounds=2 if name == FURTHER else None,
-        )
+        sides[name] = _peer(name, peer, protocol)
     return sides
+
+
+def _peer(name: str, peer: Peer, protocol: Protocol[S]) -> Side[S]:
+    further = name == FURTHER
+    return Side(
+        site=protocol.of_peer(peer),
+        disk=peer.root,
+        with_sync=not further,
+        forget=_unlink(peer.root),
+        rounds=2 if further else None,
+        many=MANY // 5 if further else MANY,
+    )
 
 
 async def _ours(

@@ -34,6 +34,7 @@ wanted=(
     "setpriv:util-linux"
     "ncftpget:ncftp"
     "cadaver:cadaver"
+    "h2load:nghttp2-client" # make bench
     "chromium:chromium fonts-liberation"
 )
 libraries=(

@@ -69,10 +69,9 @@ def _store(scene: Scene, sides: Sides[FtpSite], material: Material) -> Compariso
 
 
 def _retrieve_many(scene: Scene, sides: Sides[FtpSite], material: Material) -> Comparison:
-    names = [path.name for path in material.small()]
-
     def work(name: str, side: Side[FtpSite], number: int) -> Mapping[str, float]:
-        return {name: MANY / ftp_client.retrieve(side.site, names, size=SMALL)}
+        names = [path.name for path in material.small(side.many)]
+        return {name: len(names) / ftp_client.retrieve(side.site, names, size=SMALL)}
 
     return Comparison(
         case="ftp",
@@ -86,8 +85,8 @@ def _retrieve_many(scene: Scene, sides: Sides[FtpSite], material: Material) -> C
 
 def _store_many(scene: Scene, sides: Sides[FtpSite], material: Material) -> Comparison:
     def work(name: str, side: Side[FtpSite], number: int) -> Mapping[str, float]:
-        files = {f"r{number}-{path.name}": path for path in material.small()}
-        return rates(name, side, MANY, ftp_client.store(side.site, files))
+        files = {f"r{number}-{path.name}": path for path in material.small(side.many)}
+        return rates(name, side, len(files), ftp_client.store(side.site, files))
 
     return Comparison(
         case="ftp",

@@ -91,14 +91,13 @@ def _keep_alive(scene: Scene, sides: Sides[HttpSite]) -> Comparison:
 
 
 def _get_many(scene: Scene, sides: Sides[HttpSite], material: Material) -> Comparison:
-    names = [path.name for path in material.small()]
-
     def work(name: str, side: Side[HttpSite], number: int) -> Mapping[str, float]:
+        names = [path.name for path in material.small(side.many)]
         scratch = scene.work / "https" / f"get-{name}.curl"
         seconds = clients.http_get_many(
             side.site, names, size=SMALL, connections=CONNECTIONS, scratch=scratch
         )
-        return {name: MANY / seconds}
+        return {name: len(names) / seconds}
 
     return Comparison(
         case="https",
@@ -112,10 +111,10 @@ def _get_many(scene: Scene, sides: Sides[HttpSite], material: Material) -> Compa
 
 def _put_many(scene: Scene, sides: Sides[HttpSite], material: Material) -> Comparison:
     def work(name: str, side: Side[HttpSite], number: int) -> Mapping[str, float]:
-        files = {f"r{number}-{path.name}": path for path in material.small()}
+        files = {f"r{number}-{path.name}": path for path in material.small(side.many)}
         scratch = scene.work / "https" / f"put-{name}.curl"
         seconds = clients.http_put_many(side.site, files, connections=CONNECTIONS, scratch=scratch)
-        return rates(name, side, MANY, seconds)
+        return rates(name, side, len(files), seconds)
 
     return Comparison(
         case="https",

@@ -72,10 +72,9 @@ def _put(scene: Scene, sides: Sides[SftpSite], material: Material) -> Comparison
 
 
 def _get_many(scene: Scene, sides: Sides[SftpSite], material: Material) -> Comparison:
-    names = [path.name for path in material.small()]
-
     def work(name: str, side: Side[SftpSite], number: int) -> Mapping[str, float]:
-        return {name: MANY / clients.sftp_get(side.site, names)}
+        names = [path.name for path in material.small(side.many)]
+        return {name: len(names) / clients.sftp_get(side.site, names)}
 
     return Comparison(
         case="sftp",
@@ -89,8 +88,8 @@ def _get_many(scene: Scene, sides: Sides[SftpSite], material: Material) -> Compa
 
 def _put_many(scene: Scene, sides: Sides[SftpSite], material: Material) -> Comparison:
     def work(name: str, side: Side[SftpSite], number: int) -> Mapping[str, float]:
-        files = {f"r{number}-{path.name}": path for path in material.small()}
-        return rates(name, side, MANY, clients.sftp_put(side.site, files))
+        files = {f"r{number}-{path.name}": path for path in material.small(side.many)}
+        return rates(name, side, len(files), clients.sftp_put(side.site, files))
 
     return Comparison(
         case="sftp",
