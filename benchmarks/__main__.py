@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.cases import ALL
 from benchmarks.errors import MeasurementFailed
-from benchmarks.harness import Budget, Comparison, Result, compare
+from benchmarks.harness import US, Budget, Comparison, Result, compare
 from benchmarks.machine import machine, machine_line
 from benchmarks.scene import Case, Scene
 
@@ -86,7 +86,7 @@ async def _case(case: Case, scene: Scene, budget: Budget) -> list[Result]:
                 results.append(result)
     except MeasurementFailed as error:
         failed = Comparison(case=case.name, work="setting up", unit="", contenders=())
-        results.append(Result(comparison=failed, failures={"case": str(error)}))
+        results.append(Result(comparison=failed, failures={US: str(error)}))
     return results
 
 

@@ -206,7 +206,7 @@ class Node:
         return SftpSite(port=port, login=LOGIN, key=self.key, folder=f"/{DESTINATION}")
 
     def _tail(self, what: str) -> str:
-        output = self.child.output()[-500:] if self.child else ""
+        output = self.child.output().strip()[-500:] if self.child else ""
         return f"ecpds {what}: {output}"
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from benchmarks.errors import MeasurementFailed
 from benchmarks.harness import US, Comparison, Contender, Reach, percentile
 from benchmarks.node import Node
 from benchmarks.scene import SMALL, Scene, fresh
@@ -60,11 +61,17 @@ class Backlog:
     folder: Path
     count: int
     figures: dict[str, float] = field(default_factory=dict)
+    failure: MeasurementFailed | None = None
 
     async def figure(self, name: str) -> float:
         """Return `ready` (s), `rss`, `pss` (MB), `p50` or `p99` (ms)."""
-        if not self.figures:
-            await self._measure()
+        if not self.figures and self.failure is None:
+            try:
+                await self._measure()
+            except MeasurementFailed as error:
+                self.failure = error
+        if self.failure is not None:
+            raise self.failure
         return self.figures[name]
 
     async def _measure(self) -> None:
