@@ -20,6 +20,7 @@ MAX_SEGMENT: Final = 255
 MAX_TARGET: Final = 1024
 """Longest target, in bytes of UTF-8."""
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -31,6 +32,8 @@ def normal_target(text: str, *, source: str = "") -> str:
     Raises:
         InvalidName: `..` leads out, control character, no name left, or longer than the limits.
     """
+    if len(text) <= MAX_SEGMENT and _PLAIN.fullmatch(text):
+        return text  # nearly every name; spares the rest for listings of 100,000 entries
     if len(text) > 4 * MAX_TARGET:
         raise InvalidName(f"a target has at most {MAX_TARGET} bytes")
     if text.endswith("/"):
