@@ -17,6 +17,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from ecpds.model.account import DataUser, Permission, Profile, Protocol
@@ -231,7 +232,7 @@ class DiskSession(Session):
         self.kicked = False  # a test sets this to play the operator
         self.profile = Profile(
             user=DataUser(login=login, operations=account.operations),
-            destinations=tuple(sorted(p.name for p in gate.tree.iterdir())),
+            destinations=gate.destinations,
             operations=account.operations,
             options=account.options,
         )
@@ -285,7 +286,7 @@ class DiskSession(Session):
         if not self.gate.node(wanted).is_directory:
             raise NotDirectory(f"{wanted} is a file")
         below = "" if wanted == "/" else wanted
-        names = os.listdir(self.gate.place(wanted))
+        names = await asyncio.to_thread(lambda: os.listdir(self.gate.place(wanted)))
         nodes = [self.gate.node(f"{below}/{name}") for name in names]
         keys: dict[str | None, Callable[[Node], tuple[object, str]]] = {
             "size": lambda n: (n.size, n.name),
@@ -418,9 +419,9 @@ class DiskSession(Session):
         if wanted.count("/") < 2:
             raise Denied("a destination is not removed here")
         place = self.gate.place(wanted)
-        if any(place.iterdir()) and not recursive:
+        if await asyncio.to_thread(lambda: bool(os.listdir(place))) and not recursive:
             raise NotEmpty(f"{wanted} has members")
-        shutil.rmtree(place)
+        await asyncio.to_thread(partial(shutil.rmtree, place))
 
     async def rename(self, old: str, new: str, *, replace: bool = False) -> None:
         source, target = self.absolute(old), self.absolute(new)
@@ -475,6 +476,7 @@ class DiskGate(Gate):
         self.spool = root / "spool"
         for place in (self.spool, *(self.tree / name for name in destinations)):
             place.mkdir(parents=True, exist_ok=True)
+        self.destinations = tuple(sorted(destinations))
         self.accounts = dict(accounts or {"alice": Account()})
         self.durable = durable
         self.banned: set[str] = set()
