@@ -13,10 +13,13 @@ of them against the installed version.
 from __future__ import annotations
 
 import asyncio
+import os
+import time
+from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
-from asyncssh.constants import MSG_IGNORE
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import SSHPacket
 from asyncssh.public_key import decode_ssh_public_key
@@ -57,6 +60,10 @@ MAX_LOGIN_TRIES = 10  # answers of "no" on one connection, queries for keys incl
 _MAX_INPUT = 1 << 20  # bytes kept while one message is being dealt with
 _MAX_OUTPUT = 1 << 20  # bytes in the socket's buffer before channels have to wait
 _GCM_TAG = 16
+_DATA_HEADER = Struct(">BBII")  # length of padding, type, channel, length of data
+_DATA_HEAD = _DATA_HEADER.size
+_BLOCK = 16
+_MIN_PADDING = 4
 
 
 class Owner(Protocol):
@@ -100,7 +107,10 @@ class PortalConnection(asyncssh.SSHServerConnection):
         super().data_received(data, datatype)
 
     def _recv_data(self) -> None:
-        super()._recv_data()
+        if self._auth_complete and self._at_packet():
+            self._run_input()
+        else:
+            super()._recv_data()
         waiting = len(self._inpbuf) > _MAX_INPUT
         if self._transport is not None and waiting != self._reading_paused:
             self._reading_paused = waiting
@@ -150,11 +160,105 @@ class PortalConnection(asyncssh.SSHServerConnection):
         if pkttype != MSG_IGNORE:
             super().send_packet(pkttype, *args, handler=handler)
 
+    def send_data(self, number: int, data: memoryview, most: int) -> bool:
+        """Send `data` to channel `number` of the client in packets of at most `most` bytes.
+
+        False, with nothing sent, when this packet is for asyncssh: no AES-GCM, or new keys are due.
+        """
+        cipher = self._send_encryption
+        if not isinstance(cipher, _KeptGcm) or not self._kex_complete or self._keys_are_old():
+            return False
+        packets: list[bytes] = []
+        for start in range(0, len(data), most):
+            piece = data[start : start + most]
+            padding = _padding(_DATA_HEAD + len(piece))
+            head = _DATA_HEADER.pack(len(padding), MSG_CHANNEL_DATA, number, len(piece))
+            plain = b"".join((head, piece, padding))
+            header = len(plain).to_bytes(4, "big")
+            packets += (header, cipher.seal(header, plain))
+            self._rekey_bytes_sent += len(plain)
+            self._send_seq = (self._send_seq + 1) & 0xFFFFFFFF
+        self._send(b"".join(packets))
+        return True
+
+    def _keys_are_old(self) -> bool:
+        return self._rekey_bytes_sent >= self._rekey_bytes or (
+            self._rekey_seconds > 0 and time.monotonic() >= self._rekey_time
+        )
+
     def send_newkeys(self, k: bytes, h: bytes) -> None:
         """End a key exchange, with a cipher object that lasts as long as the keys."""
         super().send_newkeys(k, h)
         self._send_encryption = _kept(self._send_encryption)
         self._next_recv_encryption = _kept(self._next_recv_encryption)
+
+    def _at_packet(self) -> bool:
+        """Tell whether the input begins with an AES-GCM packet that can be dealt with now.
+
+        What asyncssh has read of a packet is put back: it is not decrypted before it is whole.
+        """
+        if not isinstance(self._recv_encryption, _KeptGcm):
+            return False
+        if self._recv_handler == self._recv_packet:
+            self._inpbuf, self._packet = self._packet + self._inpbuf, b""
+            self._recv_handler = self._recv_pkthdr
+        return self._transport is not None and self._recv_handler == self._recv_pkthdr
+
+    def _run_input(self) -> None:
+        """Deal with all whole packets of the input.
+
+        asyncssh copies the input that waits for each packet; here data packets go to their channel
+        with one copy, and asyncssh gets the others one by one.
+        """
+        waiting, place = self._inpbuf, 0
+        self._inpbuf = b""
+        try:
+            while self._at_packet() and (end := self._packet_end(waiting, place)):
+                if not self._take_data(waiting, place, end):
+                    self._inpbuf = waiting[place:end]
+                    super()._recv_data()
+                place = end
+        except asyncssh.DisconnectError as error:
+            self._send_disconnect(error.code, error.reason, error.lang)
+            self._force_close(error)
+            return
+        rest = waiting[place:]
+        if self._transport is None:
+            return
+        self._inpbuf += rest
+        if rest and not self._at_packet():
+            super()._recv_data()
+
+    def _packet_end(self, data: bytes, place: int) -> int:
+        """Return where the packet at `place` ends, 0 when it is not whole."""
+        if len(data) - place < 4:
+            return 0
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length > self._max_recv_pktlen:
+            raise asyncssh.ProtocolError("Max packet size exceeded")
+        end = place + 4 + length + _GCM_TAG
+        return end if end <= len(data) else 0
+
+    def _take_data(self, data: bytes, start: int, end: int) -> bool:
+        """Give a data packet to its channel; False, with its text kept, for any other packet."""
+        cipher = self._recv_encryption
+        if not isinstance(cipher, _KeptGcm):
+            return False
+        plain = cipher.open(memoryview(data)[start:end])
+        if plain is None:
+            raise asyncssh.MACError("MAC verification failed")
+        cipher.opened = plain
+        if len(plain) < _DATA_HEAD or plain[1] != MSG_CHANNEL_DATA:
+            return False
+        channel = self._channels.get(int.from_bytes(plain[2:6], "big"))
+        count = int.from_bytes(plain[6:_DATA_HEAD], "big")
+        if not isinstance(channel, PortalChannel) or len(plain) != _DATA_HEAD + count + plain[0]:
+            return False
+        cipher.opened = None
+        channel.take(plain[_DATA_HEAD : _DATA_HEAD + count])
+        self._auth_final = True
+        self._recv_seq = (self._recv_seq + 1) & 0xFFFFFFFF
+        return True
 
     def log_sent_packet(
         self, pkttype: int, pktid: int | None, packet: bytes | SSHPacket, note: str = ""
@@ -170,15 +274,41 @@ class PortalConnection(asyncssh.SSHServerConnection):
         self, encoding: str | None = "", errors: str = "", window: int = 0, max_pktsize: int = 0
     ) -> asyncssh.SSHServerChannel[bytes]:
         """Return a channel for bytes."""
-        size = max_pktsize or self._max_pktsize
-        self._update_recv_pktlen(size)
+        self._update_recv_pktlen(max_pktsize)
         return PortalChannel(
-            self, self._loop, False, False, False, 0, 0, None, "strict", self._window, size
+            self, self._loop, False, False, False, 0, 0, None, "strict", window, max_pktsize
         )
 
 
 class PortalChannel(asyncssh.SSHServerChannel[bytes]):
     """A channel that keeps no environment and writes no debug text."""
+
+    _conn: PortalConnection
+
+    def take(self, data: bytes) -> None:
+        """Take the content of a data packet."""
+        if self._recv_state != "open":
+            raise asyncssh.ProtocolError("Channel not open for sending")
+        if len(data) > self._recv_window:
+            raise asyncssh.ProtocolError("Window exceeded")
+        self._accept_data(data)
+
+    def _flush_send_buf(self) -> None:
+        while self._send_buf and self._send_window and self._send_chan is not None:
+            content, kind = self._send_buf[0]
+            count = min(len(content), self._send_window)
+            with memoryview(content) as view, view[:count] as data:
+                if kind is not None or not self._conn.send_data(
+                    self._send_chan, data, self._send_pktsize
+                ):
+                    break
+            if count == len(content):
+                del self._send_buf[0]
+            else:
+                del content[:count]
+            self._send_buf_len -= count
+            self._send_window -= count
+        super()._flush_send_buf()
 
     def _process_env_request(self, packet: SSHPacket) -> bool:
         return False
@@ -194,6 +324,12 @@ class PortalChannel(asyncssh.SSHServerChannel[bytes]):
         """Write nothing."""
 
 
+def _padding(count: int) -> bytes:
+    """Return what follows `count` bytes to fill the last cipher block; at least 4 bytes."""
+    size = -count % _BLOCK
+    return os.urandom(size if size >= _MIN_PADDING else size + _BLOCK)
+
+
 def _kept(encryption: Encryption | None) -> Encryption | None:
     """Return the same cipher with its key schedule kept."""
     if not isinstance(encryption, GCMEncryption):
@@ -206,6 +342,7 @@ class _KeptGcm(Encryption):
     """AES-GCM of RFC 5647 with one cipher object for all packets of one direction."""
 
     def __init__(self, key: bytes, nonce: bytes) -> None:
+        self.opened: bytes | None = None  # the next packet, when it was decrypted already
         self._aead = AESGCM(key)
         self._fixed = nonce[:4]
         self._count = int.from_bytes(nonce[4:], "big")
@@ -218,7 +355,11 @@ class _KeptGcm(Encryption):
 
     def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
         """Encrypt and sign; the header goes out in clear and is signed too."""
-        return header + self._aead.encrypt(self._nonce(), packet, header), b""
+        return header + self.seal(header, packet), b""
+
+    def seal(self, header: bytes, packet: bytes) -> bytes:
+        """Encrypt and sign a packet whose clear length is `header`."""
+        return self._aead.encrypt(self._nonce(), packet, header)
 
     def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
         """Return the clear header."""
@@ -228,8 +369,12 @@ class _KeptGcm(Encryption):
         self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes
     ) -> bytes | None:
         """Check and decrypt; None for a packet that somebody changed."""
-        data = b"".join((first[header_len:], rest, mac))
+        opened, self.opened = self.opened, None
+        return opened if opened is not None else self.open(memoryview(first + rest + mac))
+
+    def open(self, packet: memoryview) -> bytes | None:
+        """Check and decrypt a whole packet; None when somebody changed it."""
         try:
-            return self._aead.decrypt(self._nonce(), data, first[:header_len])
+            return self._aead.decrypt(self._nonce(), packet[4:], packet[:4])
         except InvalidTag:
             return None
