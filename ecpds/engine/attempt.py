@@ -1,7 +1,7 @@
 """One attempt: the path on the Host, the delivery, and what its end changes.
 
-The slot of the connection is given back as soon as the remote side is done; the store then takes the
-result in its next commit, together with the next claim.
+The slot of the connection is given back as soon as the remote side is done; the store then takes
+the result in its next commit, together with the next claim.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Attempts:
             finished(claimed, None)
             await self._interrupted(claimed, meter)
             raise
-        except (EcpdsError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - one transfer's mishap must not stop the others
             await self._failed(claimed, meter, error, partials, finished)
         else:
             finished(claimed, None)
@@ -113,7 +113,10 @@ class Attempts:
         access, file = claimed.host.access, claimed.file
         if access is None:
             raise RemoteConfig(claimed.host.problem)
-        path = remote_path(claimed, node=self._core.node, now=claimed.started_at)
+        path = remote_path(
+            claimed.transfer, file, claimed.metadata, claimed.entry, claimed.host,
+            node=self._core.node, now=claimed.started_at,
+        )  # fmt: skip
         descriptor = self._open(file)
         try:
             source = ContentSource(
@@ -168,7 +171,7 @@ class Attempts:
         self,
         claimed: Claimed,
         meter: Meter,
-        error: BaseException,
+        error: Exception,
         partials: list[Partial | None],
         finished: Callable[[Claimed, datetime | None], None],
     ) -> None:
@@ -196,7 +199,7 @@ class Attempts:
         )
         if opened:
             self._core.bus.tell("breaker", claimed.host.name)
-        if not isinstance(error, EcpdsError):
+        if not isinstance(error, (EcpdsError, OSError)):
             log.error("attempt broke", exc=error)
 
     async def _interrupted(self, claimed: Claimed, meter: Meter) -> None:

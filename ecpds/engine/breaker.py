@@ -1,7 +1,7 @@
 """One circuit breaker for each Host: stops attempts that cannot succeed, probes by itself.
 
-Opens after five failures in a row of any transfers, or at once when the login, the key or an option is
-wrong.  A probe opens a session and nothing more; it is no attempt of any transfer.
+Opens after five failures in a row of any transfers, or at once when the login, the key or an option
+is wrong.  A probe opens a session and nothing more; it is no attempt of any transfer.
 """
 
 from __future__ import annotations

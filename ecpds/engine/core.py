@@ -1,7 +1,7 @@
 """What all of the engine shares, and the configuration as it is now.
 
-`Snapshot` is made from the store after each change and replaced as a whole: whoever took one goes on with
-it to the end of its act.  Secrets are open in it and nowhere else.
+`Snapshot` is made from the store after each change and replaced as a whole: whoever took one goes
+on with it to the end of its act.  Secrets are open in it and nowhere else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import PREFIX, Vault
 from ecpds.model.destination import Destination
-from ecpds.model.errors import NotFound
+from ecpds.model.errors import EcpdsError, NotFound
 from ecpds.model.families import IncomingOptions, MqttOptions, SchedulerOptions
 from ecpds.model.host import Host, HostRole
 from ecpds.model.names import nearest
@@ -32,6 +32,7 @@ from ecpds.model.rulesettings import (
     parse_force,
 )
 from ecpds.model.status import StoredState
+from ecpds.model.template import Template
 from ecpds.model.units import TimeRanges
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.store import destinations, hosts
@@ -70,6 +71,7 @@ class HostEntry:
 
     host: Host
     access: Access | None  # None: its method or options cannot be used, `problem` says why
+    template: Template | None = None  # of a dissemination host
     problem: str = ""
     version: int = 1
 
@@ -182,9 +184,11 @@ class Configuration:
         )
         try:
             access = self._registry.access(host, local_roots=self._roots)
-        except Exception as error:  # noqa: BLE001 - a host of a missing module must not stop a start
-            return HostEntry(host=host, access=None, problem=str(error), version=version)
-        return HostEntry(host=host, access=access, version=version)
+            is_sender = host.role is HostRole.DISSEMINATION
+            template = Template.parse(host.directory) if is_sender else None
+        except EcpdsError as error:  # a host of a missing module must not stop the start
+            return HostEntry(host=host, access=None, problem=error.message, version=version)
+        return HostEntry(host=host, access=access, template=template, version=version)
 
     def opened(self, options: Mapping[str, Any]) -> dict[str, str]:
         """Return options with their sealed values open."""

@@ -1,7 +1,7 @@
 """One scheduler a Destination: claims what is due, keeps within the limits, starts attempts.
 
-Nothing polls: a scheduler sleeps until a hint, the next due time, or the end of a pause.  It holds at
-most the transfers that it is sending; the queue itself stays in the store.
+Nothing polls: a scheduler sleeps until a hint, the next due time, or the end of a pause.  It holds
+at most the transfers that it is sending; the queue itself stays in the store.
 """
 
 from __future__ import annotations

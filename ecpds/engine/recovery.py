@@ -1,7 +1,7 @@
 """After a crash: every row and every file back to a state from which the work goes on.
 
-`settle` runs before anything else starts; `sweep` compares the object directory with the store beside
-the running node and removes only what is older than this start.
+`settle` runs before anything else starts; `sweep` compares the object directory with the store
+beside the running node and removes only what is older than this start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What has had its time goes: expiry at its moment, bytes of deleted files soon after, old rows later.
+"""What has had its time goes: expiry at its moment, bytes of deleted files soon, old rows later.
 
 Every reader checks expiry itself; this only makes room and tells what happened.
 """
@@ -88,8 +88,9 @@ class Retention:
         now = self._core.clock.now()
         keep = self._core.settings.scheduler
         before = now - keep.history_for
-        while await self._core.store.write(transfers.remove_old, before=before, limit=BATCH):
-            await asyncio.sleep(0)
+        gone = BATCH
+        while gone == BATCH:
+            gone = await self._core.store.write(transfers.remove_old, before=before, limit=BATCH)
         await self._core.store.write(
             history.purge, history_before=before, events_before=now - keep.events_for
         )

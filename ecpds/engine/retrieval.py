@@ -1,7 +1,7 @@
 """Fetches the content of registered files, one scheduler a Destination.
 
-The unit of work is the DataFile: all its live transfers go FETC and then further together.  Files found
-by acquisition come from the Host that found them, others from the Destination's source host.
+The unit of work is the DataFile: all its live transfers go FETC and then further together.  Files
+found by acquisition come from the Host that found them, others from the Destination's source host.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ecpds.engine.core import Core, HostEntry, Snapshot
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import standby_after
 from ecpds.engine.telling import Teller
-from ecpds.model.acquiring import AcquisitionOptions
+from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
@@ -142,7 +142,9 @@ class RetrievalScheduler:
         try:
             host = self._host(task.file)
             stored, peer = await self._fetch(task.file, host, meter)
-        except (EcpdsError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - one file's mishap must not stop the others
+            if not isinstance(error, (EcpdsError, OSError)):
+                log.error("retrieval broke", exc=error)  # noqa: TRY400 - the trace is in `exc`
             await self._failed(task, host, reason_of(error), started)
             return
         self._core.failpoints.hit("retrieval.stored")
@@ -158,9 +160,7 @@ class RetrievalScheduler:
         if task.file.delete_original:
             await self._delete_original(task.file, host)
 
-    async def _fetch(
-        self, file: DataFile, host: HostEntry, meter: Meter
-    ) -> tuple[Stored, str]:
+    async def _fetch(self, file: DataFile, host: HostEntry, meter: Meter) -> tuple[Stored, str]:
         access = host.access
         if access is None:
             raise RemoteConfig(host.problem)
@@ -356,5 +356,3 @@ def recover(db: Connection, *, now: datetime) -> int:
             )
         count += len(found)
     return count
-
-

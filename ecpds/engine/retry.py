@@ -1,8 +1,8 @@
 """What a success or a failure changes: the transfer, and which Host its Destination uses next.
 
-Pure arithmetic over values, so that each worked example of schedulers.md 4.3 and 4.4 is a test without
-sockets.  A pause after a failure belongs to the transfer that failed, not to its neighbours; with
-`scheduler.legacyPause` the caller gives the pause to the whole Destination.
+Pure arithmetic over values, so that each worked example of schedulers.md 4.3 and 4.4 is a test
+without sockets.  A pause after a failure belongs to the transfer that failed, not to its
+neighbours; with `scheduler.legacyPause` the caller gives the pause to the whole Destination.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def reason_of(error: BaseException) -> Reason:
 def host_in_use(
     state: DestinationState, destination: Destination, hosts: Sequence[Host], now: datetime
 ) -> tuple[DestinationState, Host | None]:
-    """Return the Host that the next attempt uses; the first again when reset_frequency has passed."""
+    """Return the Host of the next attempt; the first again when reset_frequency has passed."""
     if not hosts:
         return state, None
     first = hosts[0]

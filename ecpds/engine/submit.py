@@ -1,7 +1,7 @@
 """From a submission to a DataFile and its Transfers: plan in the loop, register in one transaction.
 
-`plan` is pure: options, rules, aliases and times of the configuration as it is.  `register` looks for
-duplicates and writes; all doors (portals, API, command line, acquisition) come through here.
+`plan` is pure: options, rules, aliases and times of the configuration as it is.  `register` looks
+for duplicates and writes; all doors (portals, API, command line, acquisition) come through here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ecpds.engine.core import DestinationEntry, Snapshot
-from ecpds.engine.versions import expand_version
+from ecpds.engine.versions import key_of
 from ecpds.model.errors import (
     BadState,
     Busy,
@@ -130,18 +130,17 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
     product = product_of(
         submission.metadata, file_time=submission.time_base or submission.file_time, now=now
     )
-    unique = submission.unique_name or ""
     version = submission.version if submission.version is not None else entry.scheduler.version
-    if version:
-        unique += expand_version(
-            version,
-            destination=entry.name,
-            target=target,
-            original=submission.original or submission.source,
-            file_time=submission.file_time,
-            date_format=entry.scheduler.date_format,
-            now=now,
-        )
+    key = key_of(
+        entry.name,
+        target,
+        unique_name=submission.unique_name or "",
+        version=version,
+        original=submission.original or submission.source,
+        file_time=submission.file_time,
+        date_format=entry.scheduler.date_format,
+        now=now,
+    )
     file = DataFile(
         id=0,
         original=submission.original or submission.source or target,
@@ -169,7 +168,7 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
     )
     planned = _with_copies(submission, snapshot, entry, target, settings, size, now)
     return Plan(
-        key=(entry.name, target, unique),
+        key=key,
         file=file,
         metadata=dict(submission.metadata),
         transfers=tuple(planned),

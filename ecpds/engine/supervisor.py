@@ -27,15 +27,21 @@ log = get_logger(__name__)
 
 FORGET_EVERY = timedelta(hours=1)
 FIGURES_EVERY = timedelta(seconds=10)
-LAG_EVERY = timedelta(seconds=1)
+
+Key = tuple[str, str, str]  # kind of scheduler, destination, acquisition host
 
 
 class Scheduler(Protocol):
     """What the three kinds of schedulers have in common."""
 
-    async def run(self) -> None: ...
-    def poke(self) -> None: ...
-    def drain(self) -> None: ...
+    async def run(self) -> None:
+        """Serve until cancelled or drained."""
+
+    def poke(self) -> None:
+        """Look for work now."""
+
+    def drain(self) -> None:
+        """Start nothing any more."""
 
 
 class Engine:
@@ -54,7 +60,7 @@ class Engine:
         self.disseminations: dict[str, DestinationScheduler] = {}
         self.retrievals: dict[str, RetrievalScheduler] = {}
         self.acquisitions: dict[tuple[str, str], AcquisitionScheduler] = {}
-        self._tasks: dict[object, asyncio.Task[None]] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._draining = False
         self._probe = asyncio.Event()
@@ -85,33 +91,42 @@ class Engine:
         """Start and stop schedulers so that they fit the present configuration."""
         if self._group is None or self._draining:
             return
-        snapshot = self.core.snapshot
-        wanted: dict[object, Callable[[], Scheduler]] = {}
-        for name, entry in snapshot.destinations.items():
-            wanted["dissemination", name] = lambda name=name: self._dissemination(name)
-            wanted["retrieval", name] = lambda name=name: self._retrieval(name)
-            if not (entry.destination.acquisition and entry.destination.active):
-                continue
-            for host in snapshot.acquisition_hosts(name):
-                pair = (name, host.name)
-                wanted["acquisition", *pair] = lambda pair=pair: self._acquisition(pair)
+        wanted = self._wanted()
         for key in [key for key in self._tasks if key not in wanted]:
             self._forget(key)
-        for key, make in wanted.items():
+        for key in wanted:
             if key not in self._tasks or self._tasks[key].done():
-                self._tasks[key] = self._supervised(str(key), make().run)
+                self._tasks[key] = self._supervised(" ".join(key), self._make(key).run)
         for scheduler in self._all():
             scheduler.poke()
 
-    def _forget(self, key: object) -> None:
+    def _wanted(self) -> set[Key]:
+        snapshot = self.core.snapshot
+        wanted: set[Key] = set()
+        for name, entry in snapshot.destinations.items():
+            wanted |= {("dissemination", name, ""), ("retrieval", name, "")}
+            if entry.destination.acquisition and entry.destination.active:
+                hosts = snapshot.acquisition_hosts(name)
+                wanted |= {("acquisition", name, host.name) for host in hosts}
+        return wanted
+
+    def _make(self, key: Key) -> Scheduler:
+        kind, name, host = key
+        if kind == "dissemination":
+            return self._dissemination(name)
+        if kind == "retrieval":
+            return self._retrieval(name)
+        return self._acquisition((name, host))
+
+    def _forget(self, key: Key) -> None:
         self._tasks.pop(key).cancel()
-        kind, name, *rest = key  # type: ignore[misc] # keys are the tuples made in follow
+        kind, name, host = key
         if kind == "dissemination":
             self.disseminations.pop(name, None)
         elif kind == "retrieval":
             self.retrievals.pop(name, None)
         else:
-            self.acquisitions.pop((name, rest[0]), None)
+            self.acquisitions.pop((name, host), None)
 
     def _dissemination(self, name: str) -> DestinationScheduler:
         made = DestinationScheduler(
@@ -126,9 +141,7 @@ class Engine:
         return made
 
     def _retrieval(self, name: str) -> RetrievalScheduler:
-        made = RetrievalScheduler(
-            self.core, name, slots=self.retrieval_slots, stored=self.poke
-        )
+        made = RetrievalScheduler(self.core, name, slots=self.retrieval_slots, stored=self.poke)
         self.retrievals[name] = made
         return made
 
@@ -255,7 +268,5 @@ class Engine:
     def busy(self) -> list[str]:
         """Return what still runs, for the log of a stop."""
         sending = [f"transfer {number}" for number in self.attempts.running]
-        fetching = [
-            f"retrieval {file}" for one in self.retrievals.values() for file in one.meters
-        ]
+        fetching = [f"retrieval {file}" for one in self.retrievals.values() for file in one.meters]
         return sending + fetching

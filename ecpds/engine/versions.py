@@ -36,3 +36,29 @@ def expand_version(
     }
     defaults = {"date": DateParams(dateformat=DatePattern.parse(date_format))}
     return render_pieces(_pieces(text), values, Dates(now=now, defaults=defaults))
+
+
+def key_of(
+    destination: str,
+    target: str,
+    *,
+    unique_name: str,
+    version: str,
+    original: str,
+    file_time: datetime | None,
+    date_format: str,
+    now: datetime,
+) -> tuple[str, str, str]:
+    """Return the unique key of a submission: destination, target, version."""
+    if not version:
+        return destination, target, unique_name
+    text = expand_version(
+        version,
+        destination=destination,
+        target=target,
+        original=original,
+        file_time=file_time,
+        date_format=date_format,
+        now=now,
+    )
+    return destination, target, unique_name + text

@@ -1,0 +1,358 @@
+"""Data users, policies, web users and tokens: create, change, delete, log in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ecpds.base import passwords
+from ecpds.engine.core import Core
+from ecpds.engine.operations.actor import Actor, record
+from ecpds.engine.operations.destinations import sealed_options
+from ecpds.engine.supervisor import Engine
+from ecpds.engine.telling import Teller
+from ecpds.model.account import DataUser, Policy, WebUser
+from ecpds.model.decode import Where
+from ecpds.model.errors import Conflict, InvalidName, NotFound, Unauthenticated
+from ecpds.model.names import checked, nearest
+from ecpds.model.secret import Secret
+from ecpds.store import accounts
+from ecpds.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """New credentials of an account; None keeps what is stored."""
+
+    password: Secret | None = None
+    totp: Secret | None = None
+    s3_keys: Sequence[tuple[str, Secret]] | None = None
+
+
+class AccountOperations:
+    """Verbs on accounts."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._core = engine.core
+        self._teller = Teller(node=engine.core.node)
+
+    # --- data users ---------------------------------------------------------------------------
+
+    async def user(self, login: str) -> accounts.StoredUser:
+        """Return one data user; NotFound."""
+        found = await self._core.store.read(accounts.user, login)
+        if found is None:
+            raise NotFound(f"Data user {login} not found")
+        return found
+
+    async def users(self) -> list[accounts.StoredUser]:
+        """Return all data users."""
+        return await self._core.store.read(accounts.users)
+
+    async def put_user(
+        self,
+        user: DataUser,
+        credentials: Credentials,
+        actor: Actor,
+        *,
+        where: Where | None = None,
+        must_be_new: bool = False,
+    ) -> None:
+        """Create or replace a data user."""
+        where = where or Where()
+        ready = await self.check_user(user, where)
+        hashed = await self._hashed(credentials.password)
+        now = self._core.clock.now()
+        sealed = seal_credentials(self._core, credentials)
+        await self._core.store.write(
+            store_user, ready, hashed, sealed, actor, self._teller, now=now,
+            must_be_new=must_be_new,
+        )  # fmt: skip
+        self._core.bus.tell("account", user.login)
+
+    async def check_user(self, user: DataUser, where: Where) -> DataUser:
+        """Check name, destinations, policies and options; return what is to be stored."""
+        try:
+            checked("data user", user.login)
+        except InvalidName as error:
+            raise where.at("login").error(error.message) from None
+        policies = [one.name for one in await self._core.store.read(accounts.policies)]
+        check_names(user.destinations, self._core.snapshot.destinations, where, "destinations")
+        check_names(user.policies, policies, where, "policies")
+        options = self._core.catalogue.check(user.options, "user", where.at("options"))
+        return replace(user, options=sealed_options(self._core, options))
+
+    async def delete_user(self, login: str, actor: Actor) -> None:
+        """Delete a data user; its sessions end."""
+        await self.user(login)
+        now = self._core.clock.now()
+        await self._core.store.write(remove, "user", login, actor, self._teller, now=now)
+        self._core.bus.tell("account", login)
+
+    async def _hashed(self, password: Secret | None) -> str | None:
+        if password is None:
+            return None
+        return await self._core.passwords.hash(password) if password else ""
+
+    # --- policies -----------------------------------------------------------------------------
+
+    async def policies(self) -> list[Policy]:
+        """Return all policies."""
+        return await self._core.store.read(accounts.policies)
+
+    async def put_policy(self, policy: Policy, actor: Actor, *, where: Where | None = None) -> None:
+        """Create or replace a policy."""
+        ready = self.check_policy(policy, where or Where())
+        now = self._core.clock.now()
+        await self._core.store.write(store_policy, ready, actor, self._teller, now=now)
+        self._core.bus.tell("account", "")
+
+    def check_policy(self, policy: Policy, where: Where) -> Policy:
+        """Check name, destinations and options; return what is to be stored."""
+        try:
+            checked("policy", policy.name)
+        except InvalidName as error:
+            raise where.at("name").error(error.message) from None
+        check_names(policy.destinations, self._core.snapshot.destinations, where, "destinations")
+        options = self._core.catalogue.check(policy.options, "policy", where.at("options"))
+        return replace(policy, options=sealed_options(self._core, options))
+
+    async def delete_policy(self, name: str, actor: Actor) -> None:
+        """Delete a policy; its users lose what it gave."""
+        if await self._core.store.read(accounts.policy, name) is None:
+            raise NotFound(f"Policy {name} not found")
+        now = self._core.clock.now()
+        await self._core.store.write(remove, "policy", name, actor, self._teller, now=now)
+        self._core.bus.tell("account", "")
+
+    # --- web users ----------------------------------------------------------------------------
+
+    async def web_user(self, name: str) -> accounts.StoredWebUser:
+        """Return one web user; NotFound."""
+        found = await self._core.store.read(accounts.web_user, name)
+        if found is None:
+            raise NotFound(f"Web user {name} not found")
+        return found
+
+    async def web_users(self) -> list[accounts.StoredWebUser]:
+        """Return all web users."""
+        return await self._core.store.read(accounts.web_users)
+
+    async def put_web_user(
+        self, user: WebUser, credentials: Credentials, actor: Actor, *, where: Where | None = None
+    ) -> None:
+        """Create or replace a web user."""
+        try:
+            checked("web user", user.name)
+        except InvalidName as error:
+            raise (where or Where()).at("name").error(error.message) from None
+        hashed = await self._hashed(credentials.password)
+        totp = None if credentials.totp is None else self._core.vault.seal(credentials.totp)
+        now = self._core.clock.now()
+        await self._core.store.write(
+            store_web_user, user, hashed, totp, actor, self._teller, now=now
+        )
+
+    async def delete_web_user(self, name: str, actor: Actor) -> None:
+        """Delete a web user with its sessions."""
+        await self.web_user(name)
+        now = self._core.clock.now()
+        await self._core.store.write(remove, "web_user", name, actor, self._teller, now=now)
+
+    async def log_in(self, name: str, password: Secret, peer: str) -> tuple[str, WebUser]:
+        """Check a web user's password; return a new session token and the user.
+
+        Raises Unauthenticated with one text for every cause, in constant time.
+        """
+        stored = await self._core.store.read(accounts.web_user, name)
+        known = stored.password_hash if stored else None
+        fits = await self._core.passwords.verify(known, password)
+        if not fits or stored is None or not stored.user.active:
+            raise Unauthenticated("name or password is wrong")
+        token = passwords.random_token("")
+        now = self._core.clock.now()
+        expires = now + self._core.settings.security.session_lifetime
+        await self._core.store.write(
+            store_login, stored.user.name, passwords.token_hash(token), peer, now, expires
+        )
+        return token, stored.user
+
+    async def by_session(self, token: str) -> WebUser | None:
+        """Return the web user of a live session, whose expiry slides; None if there is none."""
+        hashed, now = passwords.token_hash(token), self._core.clock.now()
+        found = await self._core.store.read(read_session, hashed, now)
+        if found is None:
+            return None
+        session, user = found
+        lifetime = self._core.settings.security.session_lifetime
+        if session.expires_at - now < lifetime * 0.9:
+            await self._core.store.write(
+                accounts.use_session, hashed, now=now, expires_at=now + lifetime
+            )
+        return user
+
+    async def log_out(self, token: str) -> None:
+        """End a session."""
+        await self._core.store.write(accounts.delete_session, passwords.token_hash(token))
+
+    # --- tokens -------------------------------------------------------------------------------
+
+    async def by_token(self, secret: str) -> accounts.Token:
+        """Return the live token with that secret; Unauthenticated."""
+        found = await self._core.store.read(accounts.token, passwords.token_hash(secret))
+        now = self._core.clock.now()
+        if found is None or (found.expires_at is not None and found.expires_at <= now):
+            raise Unauthenticated("the token is not valid")
+        return found
+
+    async def new_token(self, token: accounts.Token, actor: Actor) -> str:
+        """Create a token; return its secret, which is not stored."""
+        secret = passwords.random_token("ddt_")
+        now = self._core.clock.now()
+        await self._core.store.write(
+            store_token, token, passwords.token_hash(secret), actor, self._teller, now=now
+        )
+        return secret
+
+
+def check_names(
+    names: Sequence[str], known: Mapping[str, Any] | Sequence[str], where: Where, key: str
+) -> None:
+    """Raise ConfigError for a name that is not known."""
+    for number, name in enumerate(names):
+        if name not in known:
+            kind = key.removesuffix("s").replace("policie", "policy")
+            raise (
+                where.at(key).at(number).error(f"there is no {kind} {name!r}", nearest(name, known))
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedCredentials:
+    """Credentials as they are stored; None keeps what is there."""
+
+    totp: str | None
+    s3_keys: Sequence[tuple[str, str]] | None
+
+
+def seal_credentials(core: Core, credentials: Credentials) -> SealedCredentials:
+    """Encrypt TOTP secret and S3 secrets."""
+    return SealedCredentials(
+        totp=None if credentials.totp is None else core.vault.seal(credentials.totp),
+        s3_keys=None
+        if credentials.s3_keys is None
+        else [(key, core.vault.seal(secret)) for key, secret in credentials.s3_keys],
+    )
+
+
+def store_user(
+    db: Connection,
+    user: DataUser,
+    hashed: str | None,
+    sealed: SealedCredentials,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+    must_be_new: bool = False,
+) -> None:
+    """Write a checked data user, audit included."""
+    old = accounts.user(db, user.login)
+    if old is not None and must_be_new:
+        raise Conflict(f"Data user {user.login} exists")
+    kept = old.password_hash if old else ""
+    totp = old.totp_secret if old else ""
+    accounts.put_user(
+        db,
+        user,
+        password_hash=kept if hashed is None else hashed,
+        totp_secret=totp if sealed.totp is None else sealed.totp,
+        now=now,
+    )
+    if sealed.s3_keys is not None:
+        accounts.put_s3_keys(db, user.login, sealed.s3_keys, now=now)
+    action = "change" if old else "create"
+    record(db, actor, action, "user", user.login, {}, teller, now=now)
+
+
+def store_policy(
+    db: Connection, policy: Policy, actor: Actor, teller: Teller, *, now: datetime
+) -> None:
+    """Write a checked policy, audit included."""
+    accounts.put_policy(db, policy, now=now)
+    record(db, actor, "put", "policy", policy.name, {}, teller, now=now)
+
+
+def store_web_user(
+    db: Connection,
+    user: WebUser,
+    hashed: str | None,
+    totp: str | None,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+) -> None:
+    """Write a web user, audit included; a new password ends its sessions."""
+    old = accounts.web_user(db, user.name)
+    kept = old.password_hash if old else ""
+    kept_totp = old.totp_secret if old else ""
+    accounts.put_web_user(
+        db,
+        user,
+        password_hash=kept if hashed is None else hashed,
+        totp_secret=kept_totp if totp is None else totp,
+        now=now,
+    )
+    if hashed is not None or not user.active:
+        accounts.end_sessions(db, user.name)
+    record(db, actor, "put", "web_user", user.name, {}, teller, now=now)
+
+
+def store_login(
+    db: Connection, name: str, hashed: str, peer: str, now: datetime, expires: datetime
+) -> None:
+    """Write a new browser session."""
+    accounts.put_session(db, hashed, name, peer=peer, now=now, expires_at=expires)
+    accounts.web_logged_in(db, name, peer, now=now)
+
+
+def read_session(
+    db: Connection, hashed: str, now: datetime
+) -> tuple[accounts.WebSession, WebUser] | None:
+    """Return a live session and its active user."""
+    session = accounts.session(db, hashed, now=now)
+    stored = accounts.web_user(db, session.name) if session else None
+    if session is None or stored is None or not stored.user.active:
+        return None
+    return session, stored.user
+
+
+def store_token(
+    db: Connection,
+    token: accounts.Token,
+    hashed: str,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+) -> None:
+    """Write a token, audit included."""
+    accounts.put_token(db, token, secret_hash=hashed, now=now)
+    record(db, actor, "create", "token", token.name, {}, teller, now=now)
+
+
+def remove(
+    db: Connection, kind: str, name: str, actor: Actor, teller: Teller, *, now: datetime
+) -> None:
+    """Delete an account, audit included."""
+    act = {
+        "user": accounts.delete_user,
+        "policy": accounts.delete_policy,
+        "web_user": accounts.delete_web_user,
+    }[kind]
+    act(db, name)
+    record(db, actor, "delete", kind, name, {}, teller, now=now)
