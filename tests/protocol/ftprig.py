@@ -95,7 +95,7 @@ async def running(
         yield Rig(gate, portal, port, tls)
     finally:
         await portal.close()
-        threads.close()
+        await asyncio.to_thread(threads.close)
 
 
 class Data:
@@ -236,6 +236,13 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+def urgent(client: Client, data: bytes) -> None:
+    """Send `data` as TCP urgent data over the control connection."""
+    number = client.writer.get_extra_info("socket").fileno()
+    with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.send(data, socket.MSG_OOB)
 
 
 def milliseconds(count: float) -> timedelta:

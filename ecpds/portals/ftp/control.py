@@ -146,6 +146,7 @@ class Connection:
             async with asyncio.timeout(self.site.settings.data_timeout.total_seconds()):
                 await self.channel.room()
         except TimeoutError:
+            self.channel.close()
             raise ConnectionLost("the client does not read its replies") from None
 
     async def _leave(self) -> None:
