@@ -236,9 +236,11 @@ class _Maker:
         own = {option.name: _text_of(option) for option in options if option.value != ""}
         merged = {**self.host, **own}
         read = AcquisitionOptions.read({f"acquisition.{k}": v for k, v in merged.items()})
-        host_dates = self.dates(self.host, DateParams(timezone=self.zone))
+        places = {option.name: option.place for option in options}
+        host_dates = self.dates(self.host, DateParams(timezone=self.zone), {})
+        line_dates = self.dates(own, NO_DATE, places).over(host_dates)
         compiled = _regex_pieces(regex, PATH_TOKENS, place) if regex else None
-        with _Named(options) as at:
+        with _Named(places) as at:
             target = self.template(at("target", read.target))
             _check_groups(target, compiled)
             return LineRules(
@@ -252,7 +254,7 @@ class _Maker:
                 target=target,
                 metadata=self.template(at("metadata", read.metadata)),
                 requeue=requeue_rule(read) if at("requeueon", "any") else None,
-                line_dates=self.dates(own, NO_DATE).over(host_dates),
+                line_dates=line_dates,
                 host_dates=host_dates,
             )
 
@@ -262,11 +264,14 @@ class _Maker:
     def comparison(self, text: str, kind: Literal["size", "age"]) -> Comparison | None:
         return Comparison.parse(text, kind, legacy=self.legacy) if text else None
 
-    def dates(self, options: Mapping[str, str], params: DateParams) -> DateParams:
+    def dates(
+        self, options: Mapping[str, str], params: DateParams, places: Mapping[str, Place]
+    ) -> DateParams:
         for name in DATE_PARAMS:
             if value := options.get(name):
+                place = places.get(name, Place())
                 params = date_param(
-                    params, name, value, Place(), vocabulary=TARGET_TOKENS, legacy=self.legacy
+                    params, name, value, place, vocabulary=TARGET_TOKENS, legacy=self.legacy
                 )
         return params
 
@@ -274,8 +279,8 @@ class _Maker:
 class _Named:
     """Errors inside get the name and, on a line, the place of the option that was named last."""
 
-    def __init__(self, options: tuple[LineOption, ...]) -> None:
-        self._places = {option.name: option.place for option in options}
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self._places = places
         self._name = ""
 
     def __call__(self, name: str, value: str) -> str:

@@ -14,6 +14,7 @@ A filter that is no filter's name is the default text: `$metadata[type|oper]`.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -251,11 +252,11 @@ def _step(text: str, place: Place) -> Step:
     word = name.strip().lower()
     arguments = tuple(balanced.unquoted(part, place) for part in raw)
     if word not in _FILTERS:
-        hint = nearest(word, _FILTERS) if not raw and text == name else ""
-        if hint or raw:
-            raise place.error(
-                f"unknown filter {word!r}" + (f" (did you mean {hint!r}?)" if hint else "")
-            )
+        # close to a filter's name is a slip of the pen; `oper` is not, and often the default
+        close = difflib.get_close_matches(word, _FILTERS, n=1, cutoff=0.8)
+        if close or raw:
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise place.error(f"unknown filter {word!r}{hint}")
         return Step("default", (balanced.unquoted(text, place),))
     if word == "default" and not raw:
         return Step("default", ("default",))
