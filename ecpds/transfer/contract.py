@@ -116,6 +116,7 @@ class Surroundings:
     addresses: Addresses = field(default_factory=Addresses)
     memory: Memory = field(default_factory=Memory)
     syncs: Syncs = field(default_factory=Syncs)
+    key_directories: tuple[str, ...] = ()  # where hosts' options may name private key files
     egress_allow: tuple[str, ...] = ()  # private networks to which links may lead
 
 
@@ -279,6 +280,10 @@ class TransferModule(ABC, Generic[O]):
         """Return the address that the session is connected to, for the history."""
         return ""
 
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the connection (`sockets.statistics`), or nothing."""
+        return {}
+
     async def alive(self) -> bool:
         """Tell whether the session can be used again (probe on borrow from the pool)."""
         return True
@@ -349,6 +354,7 @@ class Delivered:
     started_at: datetime
     finished_at: datetime
     resumed_at: int = 0  # first byte of this attempt
+    statistics: Mapping[str, int] = field(default_factory=dict)  # of the TCP connection
 
 
 Options = Mapping[str, str]

@@ -1,0 +1,133 @@
+"""TLS on the client side: which certificates are believed, and sessions that are taken up again.
+
+The pin and the session live in the context, because both event loops and aiohttp take a context and
+nothing else.  A pinned certificate is compared inside the handshake, before a byte of ours is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import ssl
+from typing import Any, Final
+
+from ecpds.model.errors import ConnectionLost, Phase, RemoteConfig, RemoteError, RemotePin
+from ecpds.transfer.contract import TlsTrust
+
+VERSIONS: Final = {
+    "tls": ssl.TLSVersion.TLSv1_2,
+    "tlsv1.2": ssl.TLSVersion.TLSv1_2,
+    "tlsv1.3": ssl.TLSVersion.TLSv1_3,
+}
+"""Least protocol versions that may be asked for, by option text in lower case."""
+
+
+class PinnedObject(ssl.SSLObject):
+    """A TLS connection whose certificate must be the pinned one, if there is a pin."""
+
+    def do_handshake(self) -> None:
+        """Shake hands; raises SSLCertVerificationError when the certificate is another one."""
+        super().do_handshake()
+        pin = getattr(self.context, "pin", b"")
+        if not pin:
+            return
+        found = hashlib.sha256(self.getpeercert(binary_form=True) or b"").digest()
+        if not hmac.compare_digest(found, pin):
+            raise ssl.SSLCertVerificationError(
+                f"the certificate has the SHA-256 {found.hex()}, not the pinned one"
+            )
+
+
+class ClientContext(ssl.SSLContext):
+    """A client context that knows a pin and the session to resume."""
+
+    pin: bytes = b""
+    resume: ssl.SSLSession | None = None
+    sslobject_class = PinnedObject
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Make a connection that takes up the session `resume`."""
+        if self.resume is not None:
+            kwargs.setdefault("session", self.resume)
+        return super().wrap_bio(*args, **kwargs)
+
+
+def client_context(trust: TlsTrust, *, minimum: str = "TLS") -> ClientContext:
+    """Make the context for one session; reads files, so call it in a thread.
+
+    Raises:
+        RemoteConfig: a file cannot be read, or a pin or version has no meaning.
+    """
+    context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = _version(minimum)
+    context.pin = _pin(trust.pin)
+    if context.pin or not trust.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        _load_authorities(context, trust.ca)
+    if trust.client_certificate:
+        _load_own(context, trust.client_certificate)
+    return context
+
+
+def _version(text: str) -> ssl.TLSVersion:
+    found = VERSIONS.get(text.strip().lower())
+    if found is None:
+        raise RemoteConfig(
+            f"TLS version {text!r} is none of {', '.join(VERSIONS)}", phase=Phase.TLS
+        )
+    return found
+
+
+def _pin(text: str) -> bytes:
+    plain = re.sub(r"^sha-?256:|[:\s]", "", text.strip().lower())
+    if plain and not re.fullmatch(r"[0-9a-f]{64}", plain):
+        raise RemoteConfig("tlsPin is not a SHA-256 in hex", phase=Phase.TLS)
+    return bytes.fromhex(plain)
+
+
+def _load_authorities(context: ssl.SSLContext, ca: str) -> None:
+    try:
+        if not ca:
+            context.load_default_certs()
+        elif "-----BEGIN" in ca:
+            context.load_verify_locations(cadata=ca)
+        else:
+            context.load_verify_locations(cafile=ca)
+    except (OSError, ValueError) as error:
+        raise RemoteConfig(f"tlsCa cannot be read: {error}", phase=Phase.TLS) from None
+
+
+def _load_own(context: ssl.SSLContext, text: str) -> None:
+    try:
+        if "-----BEGIN" not in text:
+            context.load_cert_chain(text, password=_no_pass_phrase)
+            return
+        # the library reads files only; this one has no name and is gone when it is closed
+        descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}", password=_no_pass_phrase)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:
+        raise RemoteConfig(f"tlsClientCert cannot be read: {error}", phase=Phase.TLS) from None
+
+
+def _no_pass_phrase() -> str:
+    raise ValueError("the key has a pass phrase")  # else the library asks on the terminal
+
+
+def tls_error(error: ssl.SSLError, host: str) -> RemoteError:
+    """Return our error for a failed handshake or a broken TLS stream."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        text = getattr(error, "verify_message", "") or str(error)
+        return RemotePin(f"the certificate of {host} is refused: {text}", phase=Phase.TLS)
+    return ConnectionLost(
+        f"TLS with {host} failed: {error.reason or error}",
+        phase=Phase.TLS,
+        remote_code=error.reason or "",
+    )
