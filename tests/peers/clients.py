@@ -59,7 +59,7 @@ async def run(
         TimeoutError: it ran longer than `limit` seconds, and was killed.
     """
     process = await asyncio.create_subprocess_exec(
-        find(program),
+        *(find("setpriv"), "--pdeathsig", "KILL", "--", find(program)),
         *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

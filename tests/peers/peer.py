@@ -105,7 +105,10 @@ class Peer:
 
     def url_of(self, name: str) -> str:
         """Return the percent-encoded address of `name` below the root, without credentials."""
-        return self.url + quote(self.remote(name))
+        path = quote(self.remote(name))
+        if self.scheme in ("ftp", "ftps") and self.directory != "/":
+            path = "/%2F" + path[1:]  # paths of FTP addresses start where the login starts
+        return self.url + path
 
     def at(self, host: str, port: int) -> Peer:
         """Return the same peer as seen at another address (a proxy's)."""
