@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -127,9 +127,10 @@ class Data:
 
     def reset(self) -> None:
         """End by a reset."""
-        sock = self.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-        self.writer.transport.abort()
+        if not self.writer.transport.is_closing():
+            with raw(self.writer) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        _abort(self.writer)
 
 
 class Client:
@@ -228,7 +229,7 @@ class Client:
     def hang_up(self) -> None:
         """Close all connections without a word."""
         for writer in (*self._opened, self.writer):
-            writer.transport.abort()
+            _abort(writer)
 
 
 async def until(condition: Any) -> None:
@@ -240,9 +241,19 @@ async def until(condition: Any) -> None:
 
 def urgent(client: Client, data: bytes) -> None:
     """Send `data` as TCP urgent data over the control connection."""
-    number = client.writer.get_extra_info("socket").fileno()
-    with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as sock:
+    with raw(client.writer) as sock:
         sock.send(data, socket.MSG_OOB)
+
+
+def raw(writer: asyncio.StreamWriter) -> socket.socket:
+    """Return another handle of the connection's socket; close it."""
+    number = writer.get_extra_info("socket").fileno()
+    return socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    with suppress(AttributeError):  # of asyncio 3.11, when it is closed already
+        writer.transport.abort()
 
 
 def milliseconds(count: float) -> timedelta:

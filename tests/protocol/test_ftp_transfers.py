@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.protocol.ftprig import Client, Rig, milliseconds, running, until, urgent
+from tests.protocol.ftprig import Client, Rig, milliseconds, raw, running, until, urgent
 
 KIB = 1024
 MIB = 1024 * 1024
@@ -169,9 +169,9 @@ async def test_a_client_that_dies_registers_nothing(tmp_path: Path, first: str) 
             async with rig.client() as c:
                 data = await c.begin(f"STOR /NORTH/x{number}")
                 await data.send(b"half of it", end=False)
-                socks = [w.get_extra_info("socket") for w in (c.writer, data.writer)]
-                for sock in socks if first == "control" else reversed(socks):
-                    sock.shutdown(socket.SHUT_RDWR)
+                with raw(c.writer) as control, raw(data.writer) as other:
+                    for sock in (control, other) if first == "control" else (other, control):
+                        sock.shutdown(socket.SHUT_RDWR)
                 await until(lambda: rig.portal.connections == 0)
         assert _nothing_there(rig)
 
@@ -205,6 +205,7 @@ async def test_abort_of_a_download(tmp_path: Path, size: int) -> None:
             c.write("RETR /NORTH/big")
             if size > MIB:  # else it fits into the buffers, and both replies come at once
                 await c.expect(150)
+                assert await asyncio.get_running_loop().sock_recv(narrow, 1) == b"\0"
                 assert (await c("ABOR"))[0] == 426
                 assert (await c.reply())[0] == 226
                 await until(lambda: rig.gate.downloads)
@@ -326,8 +327,8 @@ async def test_pipelined_commands(tmp_path: Path) -> None:
 async def test_a_client_that_pipelines_for_ever_waits(tmp_path: Path) -> None:
     """Who sends commands and reads no replies is stopped by back-pressure and then cut."""
     async with running(tmp_path, data_timeout=milliseconds(500)) as rig, rig.client() as c:
-        sock = c.writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with raw(c.writer) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         c.reader._transport.pause_reading()  # type: ignore[attr-defined]
         try:
             for _ in range(10_000):
