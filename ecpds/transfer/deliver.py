@@ -141,6 +141,7 @@ async def deliver(
         started_at=started_at,
         finished_at=clock.now(),
         resumed_at=delivery.offset,
+        statistics=module.statistics(),
     )
 
 
