@@ -107,7 +107,7 @@ class DataLink:
             ConnectionLost, RemoteTimeout: phase TLS.
         """
         self._phase = Phase.TLS
-        tls = TlsLayer(context)
+        tls = TlsLayer(context, tickets=False)
         done = False
         while not done:
             try:

@@ -21,9 +21,21 @@ MORE: Final = -1
 class TlsLayer:
     """One TLS session of one connection; only one thread at a time may use it."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, *, tickets: bool = True) -> None:
+        """Begin; without `tickets` the client gets none of TLS 1.3 after the handshake.
+
+        A client that uploads and never reads (rclone and everything in Go) closes its socket with
+        our tickets unread: its kernel answers that with a reset and throws the file's last
+        bytes away.  The tickets of the control connection are good for all data connections.
+        """
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._in, self._out, server_side=True)
+        usual = context.num_tickets
+        try:
+            if not tickets:
+                context.num_tickets = 0  # copied when the session object is made, a line below
+            self._object = context.wrap_bio(self._in, self._out, server_side=True)
+        finally:
+            context.num_tickets = usual
         self.established = False
 
     def feed(self, data: bytes | memoryview) -> None:
