@@ -1,8 +1,8 @@
 """Named places where a test can kill or break the process.
 
-`ECPDS_FAILPOINTS=objects.renamed:kill,store.before_commit:kill@3` ends the process by SIGKILL at the
-first pass of one point and at the third pass of another; `:error` raises OSError(EIO) there, `:full`
-raises OSError(ENOSPC).  Without the variable a pass costs one dictionary look-up.
+`ECPDS_FAILPOINTS=objects.renamed:kill,store.before_commit:kill@3` ends the process by SIGKILL at
+the first pass of one point and at the third pass of another; `:error` raises OSError(EIO) there,
+`:full` raises OSError(ENOSPC).  Without the variable a pass costs one dictionary look-up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """All tables of `ecpds.toml`: one dataclass each, every key with its default and help.
 
-Order: defaults, the file, environment variables `ECPDS_<TABLE>__<KEY>` (`ECPDS_PORTAL__FTP__LISTEN`).
-An unknown key or wrong type names file, line, key and the nearest known name.
+Order: defaults, the file, environment variables `ECPDS_<TABLE>__<KEY>`
+(`ECPDS_PORTAL__FTP__LISTEN`). An unknown key or wrong type names file, line, key and the nearest
+known name.
 """
 
 from __future__ import annotations

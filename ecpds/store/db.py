@@ -137,6 +137,18 @@ class Store:
         result: T = await future
         return result
 
+    async def call_alone(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` outside a transaction on a connection of its own, for migrations."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._alone, fn)
+
+    def _alone(self, fn: Callable[[Connection], T]) -> T:
+        db = self.connect()
+        try:
+            return fn(db)
+        finally:
+            db.close()
+
     async def read(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:

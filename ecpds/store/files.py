@@ -383,9 +383,7 @@ def park(
     db.execute(PARK.sql, values)
 
 
-def parked(
-    db: Connection, user: str, destination: str, path: str
-) -> tuple[str, str, int] | None:
+def parked(db: Connection, user: str, destination: str, path: str) -> tuple[str, str, int] | None:
     """Return volume, temporary name and length of a parked upload, None if there is none."""
     values = {"user": user, "destination": destination, "path": path}
     row = db.execute(PARKED.sql, values).fetchone()

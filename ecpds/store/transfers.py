@@ -1,7 +1,7 @@
 """Transfers: the queue, its claims, and every change of status.
 
-All functions run inside the caller's transaction.  A change of status is always made from the row as it
-is now (`get`, decide, `save`), never from a copy that the caller kept: there is one writer.
+All functions run inside the caller's transaction.  A change of status is always made from the row
+as it is now (`get`, decide, `save`), never from a copy that the caller kept: there is one writer.
 """
 
 from __future__ import annotations

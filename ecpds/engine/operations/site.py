@@ -1,0 +1,613 @@
+"""Site files: the whole configuration as one document, applied all or nothing, exported the same.
+
+`read_site` decodes and names every mistake with file, line and key; `SiteOperations.apply` checks
+the document against the configuration as it will be, and writes everything in one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ecpds.base.settings import read_toml
+from ecpds.engine.operations.accounts import (
+    SealedCredentials,
+    remove,
+    store_policy,
+    store_user,
+    store_web_user,
+)
+from ecpds.engine.operations.actor import Actor, difference
+from ecpds.engine.operations.destinations import (
+    check_destination,
+    remove_destination,
+    sealed_options,
+    secret_keys,
+    store_destination,
+)
+from ecpds.engine.operations.hosts import KEEP, check_host, remove_host, store_host
+from ecpds.engine.supervisor import Engine
+from ecpds.engine.telling import Teller
+from ecpds.model.account import DataUser, Grant, Permission, Policy, Role, S3Key, Service, WebUser
+from ecpds.model.decode import Where, decode, opt
+from ecpds.model.destination import Destination
+from ecpds.model.errors import ConfigError, InvalidName
+from ecpds.model.host import Host
+from ecpds.model.names import checked, nearest
+from ecpds.model.secret import Secret
+from ecpds.store import accounts, destinations, hosts, site
+from ecpds.store.codec import plain
+from ecpds.store.db import Connection
+
+KINDS = ("hosts", "destinations", "policies", "data_users", "web_users")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySpec:
+    """One table of [[policies]]."""
+
+    name: str = opt("", "Name.")
+    active: bool = opt(True, "An inactive policy gives nothing.")
+    comment: str = opt("", "Free text.")
+    destinations: tuple[str, ...] = opt((), "Destinations given.")
+    operations: tuple[Permission, ...] = opt((), "Operations given.")
+    options: dict[str, Any] = opt(dict, "portal.* options.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataUserSpec:
+    """One table of [[data_users]]; a missing credential keeps the stored one."""
+
+    login: str = opt("", "Login.")
+    service: Service = opt(Service.STANDARD, "standard-login, open-access, self-service.")
+    password: Secret | None = opt(None, "Password.")
+    totp: Secret | None = opt(None, "TOTP secret, base32.")
+    active: bool = opt(True, "May log in.")
+    comment: str = opt("", "Free text.")
+    country: str = opt("", "ISO code.")
+    operations: tuple[Permission, ...] = opt((), "Operations.")
+    destinations: tuple[str, ...] = opt((), "Destinations.")
+    policies: tuple[str, ...] = opt((), "Policies.")
+    ssh_keys: tuple[str, ...] = opt((), "Public keys, OpenSSH lines.")
+    s3_keys: tuple[S3Key, ...] | None = opt(None, "Key pairs.")
+    options: dict[str, Any] = opt(dict, "portal.* options.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebUserSpec:
+    """One table of [[web_users]]."""
+
+    name: str = opt("", "Login name.")
+    password: Secret | None = opt(None, "Password.")
+    active: bool = opt(True, "May log in.")
+    comment: str = opt("", "Free text.")
+    roles: tuple[Grant, ...] = opt((Grant(role=Role.VIEWER),), "Roles with scopes.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpec:
+    """A Host of the document, and whether it says a password."""
+
+    host: Host
+    has_password: bool
+    where: Where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A decoded document."""
+
+    hosts: tuple[HostSpec, ...]
+    destinations: tuple[tuple[Destination, Where], ...]
+    policies: tuple[tuple[PolicySpec, Where], ...]
+    users: tuple[tuple[DataUserSpec, Where], ...]
+    web_users: tuple[tuple[WebUserSpec, Where], ...]
+
+    def names(self) -> set[tuple[str, str]]:
+        """Return kind and name of every object."""
+        found = {("host", one.host.name) for one in self.hosts}
+        found |= {("destination", one.name) for one, _ in self.destinations}
+        found |= {("policy", one.name) for one, _ in self.policies}
+        found |= {("user", one.login) for one, _ in self.users}
+        return found | {("web_user", one.name) for one, _ in self.web_users}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What applying did, or would do, to one object."""
+
+    action: str  # create, change, delete, unchanged
+    kind: str
+    name: str
+    difference: Mapping[str, Any]
+
+    def line(self) -> str:
+        """Return the line of a dry run."""
+        details = "; ".join(_shown(key, value) for key, value in self.difference.items())
+        tail = f": {details}" if details and self.action == "change" else ""
+        return f"{self.action} {self.kind.replace('_', ' ')} {self.name}{tail}"
+
+
+def _shown(key: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(_shown(f"{key}.{inner}", one) for inner, one in value.items())
+    return f"{key} {value[0]!r} -> {value[1]!r}"
+
+
+def resolve_secrets(data: Any, where: Where, folder: Path, environment: Mapping[str, str]) -> Any:
+    """Replace `{ file = … }` and `{ env = … }` by the text they name; ConfigError if missing."""
+    if isinstance(data, Mapping):
+        if set(data) == {"env"} and isinstance(data["env"], str):
+            if data["env"] not in environment:
+                raise where.error(f"the environment variable {data['env']} is not set")
+            return environment[data["env"]]
+        if set(data) == {"file"} and isinstance(data["file"], str):
+            try:
+                return (folder / data["file"]).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise where.error(f"{data['file']} cannot be read: {error}") from None
+        return {
+            key: resolve_secrets(value, where.at(key), folder, environment)
+            for key, value in data.items()
+        }
+    if isinstance(data, list):
+        return [
+            resolve_secrets(value, where.at(number), folder, environment)
+            for number, value in enumerate(data)
+        ]
+    return data
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], Where]:
+    """Read a site file, TOML or JSON by its ending, secrets resolved."""
+    if path.suffix == ".json":
+        where = Where(file=str(path))
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise where.error("there is no such file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise where.error(f"cannot be read: {error}") from None
+        except json.JSONDecodeError as error:
+            raise ConfigError(error.msg, file=str(path), line=error.lineno) from None
+    else:
+        data, where = read_toml(path)
+    resolved = resolve_secrets(data, where, path.absolute().parent, os.environ)
+    return resolved, where
+
+
+def read_site(data: Mapping[str, Any], where: Where) -> Site:
+    """Decode a document; unknown tables and keys, wrong values and double names are ConfigErrors."""
+    for key in data:
+        if key not in KINDS:
+            raise where.at(key).error("unknown table", nearest(key, KINDS))
+    found_hosts = []
+    for table, place in _tables(data, "hosts", where, "name"):
+        host = decode(Host, table, place)
+        found_hosts.append(HostSpec(host=host, has_password="password" in table, where=place))
+    return Site(
+        hosts=tuple(found_hosts),
+        destinations=tuple(
+            (decode(Destination, table, place), place)
+            for table, place in _tables(data, "destinations", where, "name")
+        ),
+        policies=tuple(
+            (decode(PolicySpec, table, place), place)
+            for table, place in _tables(data, "policies", where, "name")
+        ),
+        users=tuple(
+            (decode(DataUserSpec, table, place), place)
+            for table, place in _tables(data, "data_users", where, "login")
+        ),
+        web_users=tuple(
+            (decode(WebUserSpec, table, place), place)
+            for table, place in _tables(data, "web_users", where, "name")
+        ),
+    )
+
+
+def _tables(
+    data: Mapping[str, Any], kind: str, where: Where, key: str
+) -> list[tuple[Mapping[str, Any], Where]]:
+    tables = data.get(kind, [])
+    if not isinstance(tables, list):
+        raise where.at(kind).error(f"write [[{kind}]], a list of tables")
+    seen: set[str] = set()
+    found = []
+    for number, table in enumerate(tables):
+        place = where.at(kind).at(number)
+        name = table.get(key) if isinstance(table, Mapping) else None
+        if not isinstance(name, str) or not name:
+            raise place.error(f"each of [[{kind}]] needs a {key}")
+        if name in seen:
+            raise place.at(key).error(f"{name!r} is there twice")
+        seen.add(name)
+        found.append((table, place))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Checked:
+    """Everything ready to be written."""
+
+    hosts: tuple[tuple[Host, str], ...]  # with the sealed password
+    destinations: tuple[Destination, ...]
+    policies: tuple[Policy, ...]
+    users: tuple[tuple[DataUser, str | None, SealedCredentials], ...]
+    web_users: tuple[tuple[WebUser, str | None], ...]
+
+
+class SiteOperations:
+    """Apply and export."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._core = engine.core
+        self._teller = Teller(node=engine.core.node)
+
+    async def apply(
+        self, document: Site, actor: Actor, *, file: str = "", dry_run: bool, prune: bool = False
+    ) -> list[Change]:
+        """Bring the configuration to what the document says; return the changes.
+
+        Raises ConfigError and changes nothing when anything is wrong.
+        """
+        ready = await self._check(document)
+        now = self._core.clock.now()
+        doomed = set(await self._core.store.read(site.applied, file)) if prune else set()
+        doomed -= document.names()
+        act = preview if dry_run else write
+        changes = await self._core.store.write(
+            act, ready, doomed, document.names(), file, actor, self._teller, now=now,
+            secret=secret_keys(self._core),
+        )  # fmt: skip
+        if not dry_run:
+            await self._engine.reload()
+            self._core.bus.tell("account", "")
+        return changes
+
+    async def _check(self, document: Site) -> _Checked:
+        core, snapshot = self._core, self._core.snapshot
+        host_names = {*snapshot.hosts, *(one.host.name for one in document.hosts)}
+        names = {*snapshot.destinations, *(one.name for one, _ in document.destinations)}
+        stored = {one.name for one in await core.store.read(accounts.policies)}
+        policy_names = stored | {one.name for one, _ in document.policies}
+        ready_hosts = tuple(self._host(one) for one in document.hosts)
+        ready_destinations = []
+        for destination, where in document.destinations:
+            kept = self._kept(destination.options, destination.name, "destination")
+            ready = check_destination(core, replace(destination, options=kept), where)
+            _known(destination.hosts, host_names, where.at("hosts"), "host")
+            for number, alias in enumerate(destination.aliases):
+                place = where.at("aliases").at(number).at("to")
+                if alias.to not in names:
+                    raise place.error(
+                        f"there is no destination {alias.to!r}", nearest(alias.to, names)
+                    )
+            if destination.source_host and destination.source_host not in host_names:
+                place = where.at("source_host")
+                near = nearest(destination.source_host, host_names)
+                raise place.error(f"there is no host {destination.source_host!r}", near)
+            ready_destinations.append(ready)
+        policies = tuple(self._policy(one, where, names) for one, where in document.policies)
+        users = [await self._user(one, where, names, policy_names) for one, where in document.users]
+        web_users = [await self._web_user(one, where) for one, where in document.web_users]
+        return _Checked(
+            hosts=ready_hosts,
+            destinations=tuple(ready_destinations),
+            policies=policies,
+            users=tuple(users),
+            web_users=tuple(web_users),
+        )
+
+    def _host(self, spec: HostSpec) -> tuple[Host, str]:
+        host = replace(spec.host, options=self._kept(spec.host.options, spec.host.name, "host"))
+        present = self._core.snapshot.hosts.get(host.name)
+        password = host.password
+        if present is not None and (not spec.has_password or password.reveal() == KEEP):
+            password = present.host.password
+        ready = check_host(self._core, host, spec.where)
+        return ready, self._core.vault.seal(password)
+
+    def _kept(self, options: Mapping[str, Any], name: str, kind: str) -> dict[str, Any]:
+        """Return the options with masked secrets replaced by the stored ones."""
+        present: Mapping[str, Any] = {}
+        snapshot = self._core.snapshot
+        if kind == "host" and name in snapshot.hosts:
+            present = snapshot.hosts[name].host.options
+        if kind == "destination" and name in snapshot.destinations:
+            present = snapshot.destinations[name].destination.options
+        return {
+            key: present.get(key, value) if value == KEEP else value
+            for key, value in options.items()
+        }
+
+    def _policy(self, spec: PolicySpec, where: Where, names: set[str]) -> Policy:
+        _checked_name("policy", spec.name, where.at("name"))
+        _known(spec.destinations, names, where.at("destinations"), "destination")
+        options = self._core.catalogue.check(spec.options, "policy", where.at("options"))
+        return Policy(
+            name=spec.name,
+            active=spec.active,
+            comment=spec.comment,
+            destinations=spec.destinations,
+            operations=frozenset(spec.operations),
+            options=sealed_options(self._core, options),
+        )
+
+    async def _user(
+        self, spec: DataUserSpec, where: Where, names: set[str], policies: set[str]
+    ) -> tuple[DataUser, str | None, SealedCredentials]:
+        _checked_name("data user", spec.login, where.at("login"))
+        _known(spec.destinations, names, where.at("destinations"), "destination")
+        _known(spec.policies, policies, where.at("policies"), "policy")
+        options = self._core.catalogue.check(spec.options, "user", where.at("options"))
+        user = DataUser(
+            login=spec.login,
+            service=spec.service,
+            active=spec.active,
+            comment=spec.comment,
+            country=spec.country,
+            operations=frozenset(spec.operations),
+            destinations=spec.destinations,
+            policies=spec.policies,
+            ssh_keys=spec.ssh_keys,
+            options=sealed_options(self._core, options),
+        )
+        old = await self._core.store.read(accounts.user, spec.login)
+        hashed = await self._hash(spec.password, old.password_hash if old else "")
+        vault = self._core.vault
+        keys = spec.s3_keys
+        sealed = SealedCredentials(
+            totp=None if spec.totp is None else vault.seal(spec.totp),
+            s3_keys=None
+            if keys is None
+            else [(key.access_key, vault.seal(Secret(key.secret))) for key in keys],
+        )
+        return user, hashed, sealed
+
+    async def _web_user(self, spec: WebUserSpec, where: Where) -> tuple[WebUser, str | None]:
+        _checked_name("web user", spec.name, where.at("name"))
+        old = await self._core.store.read(accounts.web_user, spec.name)
+        hashed = await self._hash(spec.password, old.password_hash if old else "")
+        user = WebUser(name=spec.name, active=spec.active, comment=spec.comment, grants=spec.roles)
+        return user, hashed
+
+    async def _hash(self, password: Secret | None, stored: str) -> str | None:
+        """Return the new hash; None keeps the stored one, also when the password is the same."""
+        if password is None:
+            return None
+        if not password:
+            return ""
+        if stored and await self._core.passwords.verify(stored, password):
+            return None
+        return await self._core.passwords.hash(password)
+
+    async def export(self, *, secrets: bool = False) -> dict[str, Any]:
+        """Return the configuration as a document; secrets as stars unless `secrets`."""
+        return await self._core.store.read(export, self._engine, secrets=secrets)
+
+
+def _checked_name(kind: str, name: str, where: Where) -> None:
+    try:
+        checked(kind, name)
+    except InvalidName as error:
+        raise where.error(error.message) from None
+
+
+def _known(names: tuple[str, ...], known: set[str], where: Where, kind: str) -> None:
+    for number, name in enumerate(names):
+        if name not in known:
+            raise where.at(number).error(f"there is no {kind} {name!r}", nearest(name, known))
+
+
+def preview(
+    db: Connection,
+    ready: _Checked,
+    doomed: set[tuple[str, str]],
+    names: set[tuple[str, str]],
+    file: str,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+    secret: frozenset[str],
+) -> list[Change]:
+    """Return what `write` would do; changes nothing."""
+    return _changes(db, ready, doomed, secret)
+
+
+def write(
+    db: Connection,
+    ready: _Checked,
+    doomed: set[tuple[str, str]],
+    names: set[tuple[str, str]],
+    file: str,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+    secret: frozenset[str],
+) -> list[Change]:
+    """Write everything in one transaction; return what changed."""
+    changes = _changes(db, ready, doomed, secret)
+    touched = {(one.kind, one.name) for one in changes if one.action != "unchanged"}
+    for host, sealed in ready.hosts:
+        if ("host", host.name) in touched:
+            store_host(db, host, sealed, actor, teller, now=now, secret=secret)
+    for destination in ready.destinations:  # first without aliases, they may name each other
+        if ("destination", destination.name) in touched:
+            bare = replace(destination, aliases=())
+            destinations.put(db, bare, now=now)
+    for destination in ready.destinations:
+        if ("destination", destination.name) in touched:
+            store_destination(db, destination, actor, teller, now=now, secret=secret)
+    for policy in ready.policies:
+        if ("policy", policy.name) in touched:
+            store_policy(db, policy, actor, teller, now=now)
+    for user, hashed, credentials in ready.users:
+        if ("user", user.login) in touched:
+            store_user(db, user, hashed, credentials, actor, teller, now=now)
+    for web_user, hashed in ready.web_users:
+        if ("web_user", web_user.name) in touched:
+            store_web_user(db, web_user, hashed, None, actor, teller, now=now)
+    _remove_doomed(db, doomed, actor, teller, now=now)
+    site.set_applied(db, file, sorted(names))
+    return changes
+
+
+def _remove_doomed(
+    db: Connection, doomed: set[tuple[str, str]], actor: Actor, teller: Teller, *, now: datetime
+) -> None:
+    order = ["web_user", "user", "policy", "destination", "host"]
+    for kind, name in sorted(doomed, key=lambda one: order.index(one[0])):
+        if kind == "destination":
+            remove_destination(db, name, actor, teller, now=now)
+        elif kind == "host":
+            remove_host(db, name, actor, teller, now=now)
+        else:
+            remove(db, kind, name, actor, teller, now=now)
+
+
+def _changes(
+    db: Connection, ready: _Checked, doomed: set[tuple[str, str]], secret: frozenset[str]
+) -> list[Change]:
+    found: list[Change] = []
+    for host, sealed in ready.hosts:
+        row = hosts.get(db, host.name)
+        old = plain(row.host) if row else None
+        new = plain(host) | {"password": bool(sealed)}
+        if old is not None:
+            old["id"], old["password"] = 0, bool(old["password"])
+        found.append(_change("host", host.name, old, new | {"id": 0}, secret))
+    for destination in ready.destinations:
+        stored = destinations.get(db, destination.name)
+        before = plain(stored[0]) if stored else None
+        found.append(_change("destination", destination.name, before, plain(destination), secret))
+    for policy in ready.policies:
+        present = accounts.policy(db, policy.name)
+        was = plain(present) if present else None
+        found.append(_change("policy", policy.name, was, plain(policy), secret))
+    for user, hashed, credentials in ready.users:
+        known = accounts.user(db, user.login)
+        was = _user_facts(known.user) if known else None
+        now = _user_facts(user)
+        _credential_facts(was, now, hashed, credentials)
+        found.append(_change("user", user.login, was, now, secret))
+    for web_user, hashed in ready.web_users:
+        there = accounts.web_user(db, web_user.name)
+        was = {"grants": plain(there.user.grants), "active": there.user.active,
+               "comment": there.user.comment} if there else None  # fmt: skip
+        new = {"grants": plain(web_user.grants), "active": web_user.active,
+               "comment": web_user.comment}  # fmt: skip
+        _credential_facts(was, new, hashed, None)
+        found.append(_change("web_user", web_user.name, was, new, secret))
+    found += [Change(action="delete", kind=kind, name=name, difference={}) for kind, name in doomed]
+    return found
+
+
+def _user_facts(user: DataUser) -> dict[str, Any]:
+    facts: dict[str, Any] = plain(user)
+    for runtime in ("has_password", "last_login_at", "last_login_from"):
+        del facts[runtime]
+    return facts
+
+
+def _credential_facts(
+    was: dict[str, Any] | None,
+    new: dict[str, Any],
+    hashed: str | None,
+    credentials: SealedCredentials | None,
+) -> None:
+    if hashed is not None:
+        new["password"] = "new"
+    if credentials is not None and credentials.totp is not None:
+        new["totp"] = "new"
+    if was is not None:
+        for key in ("password", "totp"):
+            if key in new:
+                was[key] = "old"
+
+
+def _change(
+    kind: str,
+    name: str,
+    old: dict[str, Any] | None,
+    new: dict[str, Any],
+    secret: frozenset[str],
+) -> Change:
+    hidden = secret | {"password", "totp"}
+    if old is None:
+        return Change(action="create", kind=kind, name=name, difference=difference({}, new, hidden))
+    if _without_seals(old, secret) == _without_seals(new, secret):
+        return Change(action="unchanged", kind=kind, name=name, difference={})
+    return Change(action="change", kind=kind, name=name, difference=difference(old, new, hidden))
+
+
+def _without_seals(facts: dict[str, Any], secret: frozenset[str]) -> dict[str, Any]:
+    """Return facts without sealed values, which differ each time they are sealed."""
+    options = facts.get("options")
+    if not isinstance(options, dict):
+        return facts
+    return facts | {"options": {key: key in secret or value for key, value in options.items()}}
+
+
+def export(db: Connection, engine: Engine, *, secrets: bool) -> dict[str, Any]:
+    """Build the document from the store; default values are left out."""
+    opened = engine.core.configuration.opened
+    hidden = secret_keys(engine.core)
+
+    def options_of(options: Mapping[str, Any]) -> dict[str, str]:
+        clear = opened(options)
+        return {k: v if secrets or k not in hidden or not v else KEEP for k, v in clear.items()}
+
+    document: dict[str, Any] = {kind: [] for kind in KINDS}
+    for row in hosts.everything(db):
+        table = _table(row.host, Host(), skip={"id", "password"})
+        table["options"] = options_of(row.host.options)
+        if row.host.password:
+            clear = engine.core.vault.open(row.host.password.reveal()).reveal()
+            table["password"] = clear if secrets else KEEP
+        document["hosts"].append(_without_empty(table))
+    for destination, _, _ in destinations.everything(db):
+        table = _table(destination, Destination(), skip=set())
+        table["options"] = options_of(destination.options)
+        table["aliases"] = [
+            _without_empty({"to": a.to, "rule": a.rule, "comment": a.comment,
+                            "legacy": a.legacy or None})
+            for a in destination.aliases
+        ]  # fmt: skip
+        document["destinations"].append(_without_empty(table))
+    for policy in accounts.policies(db):
+        table = plain(policy) | {"options": options_of(policy.options)}
+        document["policies"].append(_without_empty(table, keep={"active"}))
+    for stored in accounts.users(db):
+        table = _user_facts(stored.user) | {"options": options_of(stored.user.options)}
+        document["data_users"].append(_without_empty(table, keep={"active"}))
+    for web in accounts.web_users(db):
+        table = {"name": web.user.name, "active": web.user.active, "comment": web.user.comment}
+        table["roles"] = plain(web.user.grants)
+        document["web_users"].append(_without_empty(table, keep={"active"}))
+    return {kind: tables for kind, tables in document.items() if tables}
+
+
+def _table(value: Any, default: Any, *, skip: set[str]) -> dict[str, Any]:
+    return {
+        item.name: plain(getattr(value, item.name))
+        for item in fields(value)
+        if item.name not in skip
+        and (item.name == "name" or getattr(value, item.name) != getattr(default, item.name))
+    }
+
+
+def _without_empty(table: dict[str, Any], keep: set[str] | None = None) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in table.items()
+        if key in (keep or ()) or value not in (None, "", [], {})
+    }
