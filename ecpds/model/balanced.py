@@ -72,10 +72,9 @@ def closing(text: str, start: int, place: Place) -> int:
     Raises:
         RuleError: it, an inner bracket or a quote is never closed.
     """
-    for here, depth, _ in _marks(text, start, place):
-        if depth == 0 and here > start and text[here] == _PAIRS[text[start]]:
-            return here
-    raise place.moved(start).error(f"the bracket {text[start]} is never closed")
+    wanted = _PAIRS[text[start]]
+    marks = _marks(text, start, place)
+    return next(here for here, depth, _ in marks if not depth and text[here] == wanted)
 
 
 def split(text: str, separators: str, place: Place) -> list[tuple[int, str]]:

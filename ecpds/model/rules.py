@@ -286,13 +286,14 @@ class _Maker:
         here, operator = found
         if operator == ".=" and part.startswith("==", here + 1):
             here, operator = here + 1, "=="  # a left side that ends in a point
-        left, right = part[:here].strip(), part[here + 2 :].strip()
-        where = place.moved(here + 2)
+        left, right = part[:here].strip(), part[here + 2 :].lstrip()
+        where = place.moved(len(part) - len(right))
+        right = right.rstrip()
         left_pieces = self.side(left, place) if left else None
         if not (right.startswith("{") and right.endswith("}")):
             return Condition(part.strip(), left_pieces, operator, (self.side(right, where),))
         if operator == "==":
-            return self.regex(part.strip(), left_pieces, right[1:-1], where)
+            return self.regex(part.strip(), left_pieces, right[1:-1], where.moved(1))
         rights = tuple(
             self.side(item.strip(), where) for _, item in balanced.split(right[1:-1], "|", where)
         )

@@ -251,6 +251,8 @@ def _step(text: str, place: Place) -> Step:
     name, *raw = [part for _, part in balanced.split(text, ":", place)]
     word = name.strip().lower()
     arguments = tuple(balanced.unquoted(part, place) for part in raw)
+    if text[:1] in {'"', "'"}:
+        return Step("default", (balanced.unquoted(text, place),))
     if word not in _FILTERS:
         # close to a filter's name is a slip of the pen; `oper` is not, and often the default
         close = difflib.get_close_matches(word, _FILTERS, n=1, cutoff=0.8)
