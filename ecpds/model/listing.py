@@ -152,7 +152,7 @@ def _unix_regex(reading: Reading) -> re.Pattern[str]:
     ]
     return re.compile(
         r"(?P<type>[-bcdlpsDn?])(?P<mode>[-rwxsStTlL]{9})[.+@]?\s*(?:\d+\s+)?"
-        r"(?P<who>\S.*?\s+)??(?:\d+,\s*)?(?P<size>\d{1,18})\s+"
+        r"(?P<who>(?:\S+\s+)*?)(?:\d+,\s*)?(?P<size>\d{1,18})\s+"
         rf"(?P<date>{'|'.join(own or usual)})(?:\s(?P<name>.+))",
         re.IGNORECASE,
     )

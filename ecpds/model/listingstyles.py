@@ -175,7 +175,7 @@ def vms(reading: Reading, line: str) -> Entry | None:
 
 
 _OS2: Final = re.compile(
-    r"\s*(?P<size>\d{1,18})\s+(?:(?:A|H|R|S|D|\s)*\s)?(?P<dir>DIR\s+)?"
+    r"\s*(?P<size>\d{1,18})\s+(?:[AHRS]{1,4}\s+)?(?P<dir>DIR\s+)?"
     r"(?P<date>\d{2}-\d{2}-\d{2}(?:\d{2})?)\s+(?P<hour>\d{1,2}):(?P<minute>\d{2})\s+(?P<name>\S.*)"
 )
 

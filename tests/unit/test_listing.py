@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ecpds.model.entry import Entry, Kind, listing_line
 from ecpds.model.errors import OptionError, RuleError
 from ecpds.model.listing import MAX_LINE, ListingFormat
+from ecpds.model.listingstyles import STYLES
 
 NOW = datetime(2024, 3, 1, 10, tzinfo=UTC)
 
@@ -76,3 +78,13 @@ def test_an_entry_is_shown_as_ls_does() -> None:
     plain = listing_line(Entry(kind=Kind.FILE, name="a"))
     assert plain == "-rw-r--r-- 1 -        -                 - - a"
     assert listing_line(Entry(kind=Kind.OTHER, name="", error="gone")) == "err: gone"
+
+
+@pytest.mark.parametrize("system", ["", *STYLES])
+def test_hostile_lines_take_no_time(system: str) -> None:
+    style = ListingFormat.make(system, now=NOW)
+    begun = time.process_time()
+    for start in ("-rw-r--r-- 1", "0", "A.NC;1 1", "PEP", "a b 2006/03/20", "- [RW] u"):
+        for filler in (" ", "A "):
+            assert style.read(start + filler * (8000 // len(filler)) + "x") is not None
+    assert time.process_time() - begun < 0.5  # all twelve; a bad regex needs seconds
