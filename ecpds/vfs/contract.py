@@ -1,10 +1,10 @@
 """What a portal sees of the hub: a login, a session, nodes, readers and writers.
 
-Portals depend on this file only; `vfs.session` and its neighbours implement it.  All paths are absolute
-texts as the client gave them; the session normalises them (portal.md 2.1) and checks rights, limits
-and visibility.  Every method raises the errors of `model.errors`: NotFound, Denied, Exists, IsDirectory,
-NotDirectory, NotEmpty, Unsupported, InvalidName, QuotaExceeded, TooLarge, TooManyPending, StorageFull,
-Incomplete, Busy, NotStored, PreconditionFailed, Stopping.
+Portals depend on this file only; `vfs.session` and its neighbours implement it.  All paths are
+absolute texts as the client gave them; the session normalises them (portal.md 2.1) and checks
+rights, limits and visibility.  Every method raises the errors of `model.errors`: NotFound, Denied,
+Exists, IsDirectory, NotDirectory, NotEmpty, Unsupported, InvalidName, QuotaExceeded, TooLarge,
+TooManyPending, StorageFull, Incomplete, Busy, NotStored, PreconditionFailed, Stopping.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class Reader(ABC):
 class Writer(ABC):
     """An upload under way; nothing is visible before `commit` returns.
 
-    Leaving the `async with` block without `commit` discards the bytes, or parks them when `park` was
-    called.
+    Leaving the `async with` block without `commit` discards the bytes, or parks them when `park`
+    was called.
     """
 
     descriptor: int  # the temporary file, for kernel-side copies
@@ -126,8 +126,8 @@ class Writer(ABC):
     def write(self, data: bytes | bytearray | memoryview, offset: int | None = None) -> int:
         """Write `data` at `offset` (None: at the end); return its length.
 
-        Runs in the loop; hand over blocks of up to 1 MiB.  Raises TooLarge or QuotaExceeded at the byte
-        that passes the limit, StorageFull when the volume has no room.
+        Runs in the loop; hand over blocks of up to 1 MiB.  Raises TooLarge or QuotaExceeded at the
+        byte that passes the limit, StorageFull when the volume has no room.
         """
 
     @abstractmethod
@@ -143,9 +143,9 @@ class Writer(ABC):
     ) -> Node:
         """Make the content durable and visible; return its node.  This is the acknowledgement.
 
-        `size` and `digests` (algorithm name to hex) are what the client announced; a difference raises
-        Incomplete or ChecksumMismatch and nothing is registered.  Holes (out-of-order writes) raise
-        Incomplete.
+        `size` and `digests` (algorithm name to hex) are what the client announced; a difference
+        raises Incomplete or ChecksumMismatch and nothing is registered.  Holes (out-of-order
+        writes) raise Incomplete.
         """
 
     @abstractmethod
@@ -234,10 +234,10 @@ class Session(ABC):
     ) -> Writer:
         """Begin an upload; needs put (and mkdir when the parent is missing).
 
-        `size`: promised bytes, checked against limits and free space at once.  `offset` > 0 goes on with
-        a parked upload of exactly that length or longer (cut to it); Unsupported if there is none.
-        `exclusive`: Exists if the name is there.  `if_match`: PreconditionFailed unless the present
-        etag is one of them (quoted form, or `*` for any existing).
+        `size`: promised bytes, checked against limits and free space at once.  `offset` > 0 goes on
+        with a parked upload of exactly that length or longer (cut to it); Unsupported if there is
+        none. `exclusive`: Exists if the name is there.  `if_match`: PreconditionFailed unless the
+        present etag is one of them (quoted form, or `*` for any existing).
         """
 
     @abstractmethod
@@ -308,9 +308,9 @@ class Gate(ABC):
     ) -> Session:
         """Run the login checks of portal.md 1.4 in their order and return the session.
 
-        Raises Banned, Unauthenticated (one neutral text for unknown user, disabled, bad credential, no
-        destination, no permission), Denied (protocol), TooManyConnections, QuotaExceeded, Stopping.
-        Takes constant time for unknown users.
+        Raises Banned, Unauthenticated (one neutral text for unknown user, disabled, bad credential,
+        no destination, no permission), Denied (protocol), TooManyConnections, QuotaExceeded,
+        Stopping. Takes constant time for unknown users.
         """
 
     @abstractmethod
