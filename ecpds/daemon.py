@@ -1,8 +1,8 @@
 """The daemon: puts all parts together, starts them bottom up, stops them in stages.
 
 Start: settings, logs, store (migrate), objects, recovery, engine, portals, web, ready.
-Stop: drain (listeners close) -> finish (running transfers, 30 s) -> cancel (the rest, 10 s) -> write
-(event log, checkpoint, 20 s) -> close.  A second SIGTERM jumps to cancel.
+Stop: drain (listeners close) -> finish (running transfers, 30 s) -> cancel (the rest, 10 s) ->
+write (event log, checkpoint, 20 s) -> close.  A second SIGTERM jumps to cancel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ecpds import __version__
 from ecpds.base import logs
 from ecpds.base.resources import shared
 from ecpds.base.settings import Settings, load
-from ecpds.demo import make_demo
+from ecpds.demo import feed, make_demo
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
 from ecpds.model.errors import EcpdsError
@@ -77,6 +77,7 @@ class Daemon:
         self._hurry = asyncio.Event()
         self._servers: dict[str, Listening] = {}
         self._endpoints: dict[str, str] = {}
+        self._feeder: asyncio.Task[None] | None = None
         self.lag = 0.0
 
     # --- life -----------------------------------------------------------------------------------
@@ -105,23 +106,25 @@ class Daemon:
         counts = await core.store.write(recovery.settle, now=core.clock.now())
         if any(counts.values()):
             log.info("recovered", **counts)
-        credentials = await self._make_demo(node)
         async with asyncio.TaskGroup() as group, self._signals(node):
             engine = group.create_task(node.engine.run(), name="engine")
             watch = group.create_task(self._watch(core), name="watch")
             await node.engine.is_running.wait()
             try:
                 await self._start_servers(node)
+                credentials = await self._make_demo(node, group)
                 self._ready(node, credentials)
                 await self._stopping.wait()
             finally:
                 await self._stop(node, engine)
                 watch.cancel()
 
-    async def _make_demo(self, node: Node) -> list[str]:
+    async def _make_demo(self, node: Node, group: asyncio.TaskGroup) -> list[str]:
         if not self.settings.demo.enabled:
             return []
-        return await make_demo(node)
+        lines = await make_demo(node, self._endpoints)
+        self._feeder = group.create_task(feed(node), name="demo-feed")
+        return lines
 
     async def _start_servers(self, node: Node) -> None:
         core, settings = node.core, self.settings
@@ -176,9 +179,9 @@ class Daemon:
             "portal_https": "https" if self.settings.portal.https.tls else "http",
             "monitor": "https" if self.settings.monitor.tls else "http",
         }
-        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
-        shown = f"[{shown}]" if ":" in shown else shown
-        return f"{schemes[name]}://{shown}:{port}"
+        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not
+        bound shown = f"[{shown}]" if ":" in shown else shown return
+        f"{schemes[name]}://{shown}:{port}"
 
     def _write_endpoints(self) -> None:
         path = self.settings.data_dir / "endpoints.json"
@@ -203,6 +206,8 @@ class Daemon:
         notify("STOPPING=1")
         log.info("stopping")
         (self.settings.data_dir / "endpoints.json").unlink(missing_ok=True)
+        if self._feeder is not None:
+            self._feeder.cancel()
         limit = self.settings.scheduler.finish_timeout
         node.engine.drain()
         await self._stage("finish", limit, lambda: self._finish(node), can_hurry=True)
@@ -298,13 +303,13 @@ class Daemon:
 
     def ready_checks(self, core: Core) -> dict[str, dict[str, object]]:
         """Return what `/readyz` tells."""
-        volumes = {
+        checks: dict[str, dict[str, object]] = {
             f"volume_{volume.name}": {"ok": volume.room > 0, "room": volume.room}
             for volume in core.objects.volumes
         }
-        listeners = {"ok": bool(self._servers) and not self._stopping.is_set()}
-        loop = {"ok": self.lag < 1.0, "lag": round(self.lag, 4)}
-        return {"listeners": listeners, "loop": loop, **volumes}
+        checks["listeners"] = {"ok": bool(self._servers) and not self._stopping.is_set()}
+        checks["loop"] = {"ok": self.lag < 1.0, "lag": round(self.lag, 4)}
+        return checks
 
 
 async def _awaited(act: Callable[[], Awaitable[None]]) -> None:
@@ -319,7 +324,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 def serve(settings: Settings, config: Path | None, say: Callable[[str], None]) -> None:
     """Run the daemon on uvloop where it is installed."""
     try:
-        import uvloop  # noqa: PLC0415 - optional
+        import uvloop  # optional
     except ImportError:
         factory = None
     else:

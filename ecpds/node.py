@@ -21,7 +21,6 @@ from ecpds.base.passwords import Passwords, random_password, random_token, token
 from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import Vault
-from ecpds.modules import BUILTIN
 from ecpds.engine.core import Configuration, Core
 from ecpds.engine.supervisor import Engine
 from ecpds.model.account import Grant, Role, WebUser
@@ -30,6 +29,7 @@ from ecpds.model.errors import ConfigError, StoreError
 from ecpds.model.families import IncomingOptions, MqttOptions, PortalOptions, SchedulerOptions
 from ecpds.model.options import Catalogue
 from ecpds.model.secret import Secret
+from ecpds.modules import BUILTIN
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.objects.volume import Volume
 from ecpds.store import accounts, site
@@ -120,7 +120,7 @@ async def open_node(
         path, readers=settings.store.readers, durability=settings.store.durability,
         failpoints=failpoints,
     )  # fmt: skip
-    os.chmod(path, 0o600)  # noqa: PTH101, ASYNC240 - before the loop serves anybody
+    os.chmod(path, 0o600)  # noqa: PTH101 - before the loop serves anybody
     try:
         await store.call_alone(migrate)
     except BaseException:

@@ -283,18 +283,18 @@ def store_success(
 def _settle_state(
     db: Connection, done: Transfer, entry: DestinationEntry, core: Core, *, now: datetime
 ) -> None:
-    found = destinations.get(db, entry.name)
-    if found is None:
+    state = destinations.state(db, entry.name)
+    if state is None:
         return
     candidates = [one.host for one in core.snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)]
-    decision = after_success(done, found[1], entry.destination, candidates)
+    decision = after_success(done, state, entry.destination, candidates)
     if decision.release_backlog:
         transfers.release_backlog(db, entry.name)
-    if decision.state == found[1]:
+    if decision.state == state:
         destinations.set_ok(db, entry.name, done.id, now=now)
     else:
-        state = replace(decision.state, last_ok_at=now, last_ok_id=done.id)
-        destinations.set_run(db, entry.name, state)
+        changed = replace(decision.state, last_ok_at=now, last_ok_id=done.id)
+        destinations.set_run(db, entry.name, changed)
 
 
 def _add_attempt(
@@ -345,9 +345,9 @@ def store_failure(
     if present.status is not TransferStatus.EXEC:
         return None  # stopped, held or replaced meanwhile: that decision stands
     failed = replace(present, host=host.name, sent=sent)
-    found = destinations.get(db, entry.name)
+    state = destinations.state(db, entry.name)
     candidates = [one.host for one in core.snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)]
-    if found is None or reason.kind in FINAL:
+    if state is None or reason.kind in FINAL:
         failed = replace(
             failed,
             status=TransferStatus.FAIL,
@@ -360,7 +360,7 @@ def store_failure(
     else:
         decision = after_failure(
             failed,
-            found[1],
+            state,
             entry.destination,
             candidates,
             reason,

@@ -222,10 +222,10 @@ def claim_for(
     now: datetime,
 ) -> Claim:
     """Choose the Host, claim due transfers for it, and load what their attempts need."""
-    found = destinations.get(db, name)
-    if found is None or found[1].state is not StoredState.WAIT:
+    state = destinations.state(db, name)
+    if state is None or state.state is not StoredState.WAIT:
         return Claim([], expired=False, next_due=None)
-    host = _choose(db, found[1], entry, usable, now)
+    host = _choose(db, state, entry, usable, now)
     room = min(most, slots.free(host))
     if room <= 0:
         return Claim([], expired=False, next_due=None)

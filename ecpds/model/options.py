@@ -1,8 +1,8 @@
 """Option families (`sftp.port`, `scheduler.delay`…), their text form, the catalogue of all keys.
 
-A family is a frozen dataclass whose fields are declared with `opt()`.  Hosts, destinations and users
-store options as texts by full key; `OptionFamily.read` picks its own.  Validation, editor help and the
-manual come from `Catalogue`.
+A family is a frozen dataclass whose fields are declared with `opt()`.  Hosts, destinations and
+users store options as texts by full key; `OptionFamily.read` picks its own.  Validation, editor
+help and the manual come from `Catalogue`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ecpds.model import units
 from ecpds.model.decode import Where, convert, declared, decode, key_of
 from ecpds.model.decode import _hints as hints_of
 from ecpds.model.errors import ConfigError, OptionError
-from ecpds.model.names import nearest
+from ecpds.model.names import ByteCount, ByteRate, nearest
 from ecpds.model.secret import Secret
 
 END = "###### END-OF-PROPERTIES ######"
@@ -101,13 +101,20 @@ class Catalogue:
             if scope not in entry.scopes:
                 raise place.error(f"this option is not for a {scope}")
             hint, how = self._types[key.lower()]
-            text = as_text(value)
+            text = _option_text(hint, value)
             convert(hint, text, place, how)
             result[entry.key] = text
         return result
 
     def _names(self, scope: str) -> list[str]:
         return [entry.key for entry in self._entries.values() if scope in entry.scopes]
+
+
+def _option_text(hint: Any, value: Any) -> str:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number and hint in {ByteCount, ByteRate, ByteCount | None, ByteRate | None}:
+        return units.exact_bytes(value)
+    return as_text(value)
 
 
 def as_text(value: Any) -> str:
@@ -138,8 +145,8 @@ _LINE = re.compile(r"\s*([A-Za-z][\w-]*\.[\w.\[\]-]+)\s*=\s*\"")
 def parse_properties(text: str) -> tuple[dict[str, str], str]:
     """Read `key = "value"` text; return the options and the script behind the end mark.
 
-    A value may span lines and ends at `"` before a line end; `#` begins a comment line.  A line that
-    is neither raises OptionError with its number (OpenECPDS stops there silently).
+    A value may span lines and ends at `"` before a line end; `#` begins a comment line.  A line
+    that is neither raises OptionError with its number (OpenECPDS stops there silently).
     """
     body, _, script = text.partition(END)
     options: dict[str, str] = {}

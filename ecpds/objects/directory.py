@@ -1,9 +1,9 @@
 """The object directory: create, seal, open, remove.
 
-An object is `<volume>/<yyyymmdd>/<hh>/<key>`; the day and hour are those of its arrival, so that the
-files of one commit share a directory and one fsync makes all their names durable.  Uploads lie below
-`<volume>/tmp/`.  Sealing is: fdatasync of the file, rename, fsync of the directory; a thread does it
-for all uploads that wait together, and only then may metadata be committed.
+An object is `<volume>/<yyyymmdd>/<hh>/<key>`; the day and hour are those of its arrival, so that
+the files of one commit share a directory and one fsync makes all their names durable.  Uploads lie
+below `<volume>/tmp/`.  Sealing is: fdatasync of the file, rename, fsync of the directory; a thread
+does it for all uploads that wait together, and only then may metadata be committed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import random
 import secrets
 import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,7 @@ from ecpds.objects.volume import Volume
 
 SMALL = 1024 * 1024  # bytes; bigger files are synced one by one before they join a batch
 BATCH = 128
+SYNCERS = 8  # files of one batch synced at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class ObjectDirectory:
         self._closed = False
         for volume in volumes:
             volume.prepare()
+        self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="ecpds-sync")
         self._sealer = threading.Thread(target=self._seal_all, name="ecpds-sealer", daemon=True)
         self._sealer.start()
 
@@ -178,7 +181,10 @@ class ObjectDirectory:
 
     def _seal_batch(self, batch: list[_Seal]) -> None:
         directories: dict[Path, list[_Seal]] = {}
+        self._sync_batch(batch)
         for one in batch:
+            if one.error is not None:
+                continue
             try:
                 directories.setdefault(self._seal_one(one.upload), []).append(one)
             except (OSError, EcpdsError) as error:
@@ -192,12 +198,18 @@ class ObjectDirectory:
                     one.error = error
         self._failpoints.hit("objects.directory_synced")
 
+    def _sync_batch(self, batch: list[_Seal]) -> None:
+        """Sync all files of a batch side by side: the file system commits them together."""
+        if self._durable:
+            if len(batch) == 1:
+                _sync_one(batch[0])
+            else:
+                list(self._syncers.map(_sync_one, batch))
+        self._failpoints.hit("objects.synced")
+
     def _seal_one(self, upload: Upload) -> Path:
         final = upload.volume.path / upload.key
         try:
-            if self._durable:
-                os.fdatasync(upload.descriptor)
-            self._failpoints.hit("objects.synced")
             self._make(final.parent, upload.volume.path)
             upload.path.rename(final)
             upload.path = final
@@ -247,6 +259,14 @@ class ObjectDirectory:
         self._closed = True
         self._waiting.put(None)
         self._sealer.join()
+        self._syncers.shutdown()
+
+
+def _sync_one(seal: _Seal) -> None:
+    try:
+        os.fdatasync(seal.upload.descriptor)
+    except OSError as error:
+        seal.error = full(error, seal.upload.volume)
 
 
 def _settle(batch: list[_Seal]) -> None:

@@ -13,7 +13,7 @@ from ecpds.objects.volume import Volume
 
 def sweep_temporaries(volume: Volume, keep: frozenset[str], before: datetime) -> int:
     """Remove uploads last touched before `before` whose name is not in `keep`; return how many."""
-    found = []
+    found: list[Path] = []
     with os.scandir(volume.temporary) as entries:
         found.extend(
             Path(entry.path)

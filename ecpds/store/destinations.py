@@ -135,6 +135,12 @@ def get(db: Connection, name: str) -> tuple[Destination, DestinationState, int] 
     return _destination(row, hosts, aliases), _state(row), row["version"]
 
 
+def state(db: Connection, name: str) -> DestinationState | None:
+    """Return only the run state of one destination; the configuration is not read."""
+    row = db.execute(ONE.sql, {"name": name}).fetchone()
+    return _state(row) if row else None
+
+
 def pending(db: Connection, name: str) -> int:
     """Return the count of live WAIT and RETR transfers, 0 for an unknown destination."""
     row = db.execute(ONE.sql, {"name": name}).fetchone()

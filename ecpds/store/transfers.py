@@ -30,10 +30,11 @@ INSERT = statement(
     INSERT INTO transfer
         (destination, data_file, target, key_destination, key_target, unique_name, identity,
          priority, status, status_by, comment, scheduled_at, queue_at, due_at, expires_at,
-         created_at, changed_at, asap, event, temporary, is_alias)
+         created_at, changed_at, asap, event, temporary, is_alias, time_base)
     VALUES (:destination, :data_file, :target, :key_destination, :key_target, :unique_name,
         :identity, :priority, :status, :status_by, :comment, :scheduled_at, :queue_at, :due_at,
-        :expires_at, :created_at, :changed_at, :asap, :event, :temporary, :is_alias)""",
+        :expires_at, :created_at, :changed_at, :asap, :event, :temporary, :is_alias,
+        (SELECT time_base FROM data_file WHERE id = :data_file))""",
     hot=True,
 )
 ONE = statement(
