@@ -58,24 +58,29 @@ class ControlChannel:
 
     # ---- in
 
-    async def line(self) -> str:
-        """Return the next command line without its end; give it a timeout.
+    def line_now(self) -> str | None:
+        """Return the next command line without its end, None when there is none yet.
 
         Raises:
             ConnectionLost: the client went away and no complete line is left.
             InputError: the line is too long, not UTF-8 or has control characters.
             EcpdsError: what `interrupt` said.
         """
-        while True:
-            if self._interruption is not None:
-                raise self._interruption
-            raw = self._next_line()
-            if raw is not None:
-                return _checked(raw)
-            if self.ended:
-                raise ConnectionLost("the client closed the control connection")
+        if self._interruption is not None:
+            raise self._interruption
+        raw = self._next_line()
+        if raw is not None:
+            return _checked(raw)
+        if self.ended:
+            raise ConnectionLost("the client closed the control connection")
+        return None
+
+    async def line(self) -> str:
+        """Return the next command line as `line_now`, wait for it; give it a timeout."""
+        while (found := self.line_now()) is None:
             self.flush()
             await self._news()
+        return found
 
     def interrupt(self, error: EcpdsError) -> None:
         """Make whoever waits for a line get `error`, instead of the lines that wait."""
@@ -195,6 +200,11 @@ class ControlChannel:
             self._write(on=bool(self._unsent))
         self._wake()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the client took so many of the replies that the next command may run."""
+        return len(self._unsent) + len(self._replies) <= MAX_UNSENT
+
     async def room(self, limit: int = MAX_UNSENT) -> None:
         """Return when at most `limit` bytes of replies wait; give it a timeout.
 
@@ -295,6 +305,6 @@ def _checked(raw: bytes) -> str:
         text = raw.decode()
     except UnicodeDecodeError:
         raise InputError("commands and names are UTF-8") from None
-    if any(c < " " or "\x7f" <= c <= "\x9f" for c in text):
+    if not text.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in text):
         raise InputError("control characters are refused")
     return text

@@ -31,6 +31,7 @@ from ecpds.portals.ftp.channel import ControlChannel
 from ecpds.portals.ftp.data import DataLink
 from ecpds.portals.ftp.setups import Setup
 from ecpds.portals.ftp.site import MAX_STRANGERS, Site
+from ecpds.portals.listener import canonical
 from ecpds.vfs.contract import Session
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,9 @@ class Connection:
     ) -> None:
         self.site = site
         self.peer = peer
-        self.sock = sock
+        self.family = sock.family
+        self.bound: str = sock.getsockname()[0]  # our address, as the socket has it
+        self.local = canonical(self.bound)
         self.channel = ControlChannel(sock)
         self._commands = commands
         self._loop = asyncio.get_running_loop()
@@ -134,6 +137,8 @@ class Connection:
             await self.room()
 
     async def _line(self) -> str:
+        if (line := self.channel.line_now()) is not None:
+            return line
         if self._session is None:
             async with asyncio.timeout_at(self._login_by):
                 return await self.channel.line()
@@ -142,6 +147,8 @@ class Connection:
 
     async def room(self) -> None:
         """Wait until the client took most of the replies."""
+        if self.channel.has_room:
+            return
         try:
             async with asyncio.timeout(self.site.settings.data_timeout.total_seconds()):
                 await self.channel.room()

@@ -63,7 +63,7 @@ class PassiveSetup(Setup):
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 await ready(self._listening, False)
                 continue
-            if canonical(address[0]) == self._peer:
+            if address[0] == self._peer or canonical(address[0]) == self._peer:
                 sock.setblocking(False)
                 self.close()
                 return sock

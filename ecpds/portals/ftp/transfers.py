@@ -34,7 +34,6 @@ from ecpds.portals.ftp.setups import (
     extended_port,
     shown_passive,
 )
-from ecpds.portals.listener import canonical
 from ecpds.vfs.contract import Listing, Node, Writer
 
 PIECE: Final = 65_536  # bytes of a listing collected before they are sent
@@ -52,7 +51,7 @@ async def passive(c: Connection, _: str) -> None:
     if c.only_epsv:
         c.reply(503, "After EPSV ALL only EPSV")
         return
-    local = canonical(c.sock.getsockname()[0])
+    local = c.local
     if ":" in local:
         c.reply(425, "PASV is for IPv4, use EPSV")
         return
@@ -62,7 +61,7 @@ async def passive(c: Connection, _: str) -> None:
 
 async def extended_passive(c: Connection, argument: str) -> None:
     """EPSV; the network protocol is that of the control connection."""
-    version = "2" if ":" in canonical(c.sock.getsockname()[0]) else "1"
+    version = "2" if ":" in c.local else "1"
     if argument.upper() == "ALL":
         c.only_epsv = True
         c.reply(200, "From now on only EPSV")
@@ -74,7 +73,7 @@ async def extended_passive(c: Connection, argument: str) -> None:
 
 def _listen(c: Connection) -> PassiveSetup:
     c.drop_setup()
-    setup = c.site.ports.open(c.sock.family, c.sock.getsockname()[0], c.peer)
+    setup = c.site.ports.open(c.family, c.bound, c.peer)
     c.prepare(setup)
     return setup
 
@@ -102,9 +101,8 @@ def _activate(c: Connection, host: str, number: int) -> None:
     elif host != c.peer or number < LOWEST_PORT:
         c.reply(504, "Data connections go to your own address and a port above 1023 only")
     else:
-        local = canonical(c.sock.getsockname()[0])
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        c.prepare(ActiveSetup(family, host, number, local))
+        c.prepare(ActiveSetup(family, host, number, c.local))
         c.reply(200, "We shall connect to you")
 
 
