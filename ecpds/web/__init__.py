@@ -1,1 +1,1 @@
-"""."""
+"""Dashboard and JSON API: both ask `engine.operations`, both hold the same rights."""
