@@ -252,7 +252,7 @@ class SftpModule(TransferModule[SftpOptions]):
     async def _entries(self, handle: bytes, place: bytes, limit: float) -> tuple[Entry, ...] | None:
         """Return the next entries, None at the end."""
         try:
-            body = await self._body(wire.READDIR, handle, kind=wire.NAME, limit=limit)
+            body = await self._body(wire.READDIR, wire.string(handle), kind=wire.NAME, limit=limit)
         except SftpStatus as answer:
             if answer.code == wire.EOF:
                 return None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -211,28 +210,6 @@ class Sidecar:
     content: bytes
 
 
-class KnownDirectories:
-    """Remote directories that were seen to exist, the latest `limit` ones; one for each Host."""
-
-    def __init__(self, limit: int = 4096) -> None:
-        self._limit = limit
-        self._paths: OrderedDict[str, None] = OrderedDict()
-
-    def __contains__(self, path: object) -> bool:
-        return path in self._paths
-
-    def add(self, path: str) -> None:
-        """Remember that `path` exists."""
-        self._paths[path] = None
-        self._paths.move_to_end(path)
-        if len(self._paths) > self._limit:
-            self._paths.popitem(last=False)
-
-    def forget(self, path: str) -> None:
-        """Forget `path`: the server said that it is missing."""
-        self._paths.pop(path, None)
-
-
 O = TypeVar("O", bound=OptionFamily)  # noqa: E741 - the family of a module
 
 
@@ -248,9 +225,6 @@ class TransferModule(ABC, Generic[O]):
 
     None: bytes arrive in order, so that the size of the remote file tells.
     """
-
-    directories: KnownDirectories | None = None
-    """What is known of the Host's directories; set by the pool, shared by all its sessions."""
 
     @classmethod
     def naming(cls, options: O) -> Naming:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,7 +35,6 @@ from ecpds.transfer.contract import (
     ByteSource,
     Delivered,
     Feature,
-    KnownDirectories,
     Naming,
     Partial,
     Sidecar,
@@ -45,6 +45,9 @@ from ecpds.transfer.source import BytesSource
 
 Verify = Literal["none", "size", "hash"]
 ResumePolicy = Literal["auto", "never", "required"]
+
+DEEPEST = 100
+"""Directories that are created for one file at most."""
 
 CLEAN_UP = timedelta(seconds=10)
 """Longest wait for the removal of a written name after a failure."""
@@ -329,30 +332,25 @@ class _Delivery:
 async def make_parents(module: TransferModule[Any], name: str) -> bool:
     """Create the directory of `name` with its parents; return whether `name` has any.
 
-    Goes up only as far as the server says that a parent is missing, and never above a directory
-    that is known to exist.
+    Goes up only as far as the server says that a parent is missing: one call where only the last
+    level is new.
     """
-    known = module.directories if module.directories is not None else KnownDirectories()
-    parent = name.rpartition("/")[0]
+    parent = re.sub("/+", "/", name).rpartition("/")[0]
     if not parent:
         return False
-    known.forget(parent)
     missing = [parent]
-    while missing:
-        path = missing[-1]
-        upper = path.rpartition("/")[0]
+    while True:
         try:
-            await module.mkdir(path)
+            await module.mkdir(missing[-1])
         except RemoteName:
-            if not upper or upper in known or len(missing) > 100:
+            upper = missing[-1].rpartition("/")[0]
+            if not upper or upper in missing or len(missing) > DEEPEST:
                 raise
             missing.append(upper)
-            continue
-        known.add(path)
-        missing.pop()
-        if missing and missing[-1] in known:
-            missing.pop()
-    return True
+        else:
+            for path in reversed(missing[:-1]):
+                await module.mkdir(path)
+            return True
 
 
 async def remote_digest(module: TransferModule[Any], name: str, algorithm: str) -> str:

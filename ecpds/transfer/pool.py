@@ -18,11 +18,11 @@ from datetime import timedelta
 from typing import Any
 
 from ecpds.model.errors import EcpdsError, RemoteError, RemoteTimeout, Stopping
-from ecpds.transfer.contract import KnownDirectories, Surroundings, Target, TransferModule
+from ecpds.transfer.contract import Surroundings, Target, TransferModule
 from ecpds.transfer.registry import Access
 
 HOSTS = 10_000
-"""Hosts whose directories and idle sessions are remembered."""
+"""Hosts that are remembered although nobody uses them."""
 
 SWEEP = timedelta(seconds=5)
 """Pause between looks for sessions that were idle too long."""
@@ -46,8 +46,6 @@ class _Lane:
         self.used = 0
         self.idle: deque[_Idle] = deque()
         self.waiting: deque[asyncio.Future[None]] = deque()
-        self.directories = KnownDirectories()
-        self.key: object = None  # what the directories belong to
 
 
 class Pool:
@@ -192,10 +190,6 @@ class Pool:
             raise RemoteTimeout(
                 f"no session with {target.host or target.host_name} in time"
             ) from None
-        key = (target.host, target.login, target.directory)
-        if lane.key != key:
-            lane.key, lane.directories = key, KnownDirectories()
-        module.directories = lane.directories
         return _Idle(access, module, context, 0.0, 0.0)
 
     async def _give_back(self, lane: _Lane, idle: _Idle) -> None:
