@@ -179,9 +179,10 @@ class Daemon:
             "portal_https": "https" if self.settings.portal.https.tls else "http",
             "monitor": "https" if self.settings.monitor.tls else "http",
         }
-        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not
-        bound shown = f"[{shown}]" if ":" in shown else shown return
-        f"{schemes[name]}://{shown}:{port}"
+        everywhere = {"0.0.0.0", "::"}  # noqa: S104 - compared
+        shown = "127.0.0.1" if host in everywhere else host
+        shown = f"[{shown}]" if ":" in shown else shown
+        return f"{schemes[name]}://{shown}:{port}"
 
     def _write_endpoints(self) -> None:
         path = self.settings.data_dir / "endpoints.json"

@@ -1,13 +1,13 @@
-"""The transfer modules that come with the hub; others use the entry-point group `ecpds.modules`."""
+"""Transfer modules: clients of remote systems, one protocol a file."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
+from ecpds.modules.ftp import FtpModule
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
-from ecpds.modules.tester import TestModule
 from ecpds.transfer.contract import TransferModule
 
-BUILTIN: Final[tuple[type[TransferModule[Any]], ...]] = (FileModule, SftpModule, TestModule)
-"""A tuple in code, so that the single-file binary needs no package metadata."""
+# A tuple in code, so that the single-file binary needs no package metadata.
+BUILTIN: tuple[type[TransferModule[Any]], ...] = (FileModule, FtpModule, SftpModule)
