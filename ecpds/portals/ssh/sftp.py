@@ -272,7 +272,10 @@ class SftpService:
             self._jobs.remove(job)
             job.done.set()
         self._send(answer)
-        self._go_on_soon()
+        if self._jobs:
+            self._go_on_soon()
+        else:  # a client that asks one thing at a time waits for this one
+            self._go_on()
 
     # --- answers -----------------------------------------------------------------------------
 
