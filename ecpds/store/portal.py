@@ -401,7 +401,7 @@ def below(
     values = span.values(to_micros(now))
     if after:
         values["low"] = after + "\0"
-    found = []
+    found: list[Entry] = []
     for row in db.execute(FORWARD.sql, values):
         if len(found) >= limit:
             break

@@ -119,7 +119,8 @@ WITH_STATUS = statement(
     """
     SELECT transfer.*, data_file.size AS size FROM transfer INDEXED BY transfer_running
     JOIN data_file ON data_file.id = transfer.data_file
-    WHERE status = :status AND transfer.deleted = 0 AND transfer.id > :after
+    WHERE status IN ('INIT', 'SCHE', 'FETC', 'EXEC', 'INTR') AND status = :status
+      AND transfer.deleted = 0 AND transfer.id > :after
     ORDER BY transfer.id LIMIT :limit""",
 )
 RELEASE_BACKLOG = statement("""

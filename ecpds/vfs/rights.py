@@ -1,0 +1,64 @@
+"""What a user may do on which path: granted operations and `portal.<op>PathPermRegex`.
+
+The expression must match the whole text `[login]data:/<destination>/<path>`; one that does not
+compile denies, with one warning.  Spec: portal.md 1.3, Ex 2 and 3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ecpds.base.logs import get_logger
+from ecpds.model.account import Permission, Profile
+from ecpds.model.errors import RuleError
+from ecpds.model.families import PortalOptions
+from ecpds.model.rules import compile_regex
+
+log = get_logger(__name__)
+
+ANY_STAT = (Permission.DIR, Permission.GET, Permission.SIZE, Permission.MTIME)
+_NEVER = re.compile(r"(?!)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The rights of one login, compiled."""
+
+    login: str
+    operations: frozenset[Permission]
+    patterns: Mapping[Permission, re.Pattern[str]]
+
+    @classmethod
+    def of(cls, profile: Profile, options: PortalOptions) -> Rights:
+        """Compile; a bad expression denies and is logged once."""
+        login = profile.user.login
+        patterns: dict[Permission, re.Pattern[str]] = {}
+        for permission in Permission:
+            text = getattr(options, f"{permission.value}_regex")
+            if not text:
+                continue
+            try:
+                patterns[permission] = compile_regex(text)
+            except RuleError as error:
+                patterns[permission] = _NEVER
+                log.warning(
+                    "a path expression denies everything",
+                    user=login, operation=permission.value, reason=error.message,
+                )  # fmt: skip
+        return cls(login, profile.operations, patterns)
+
+    def allows(self, permission: Permission, destination: str, inner: str) -> bool:
+        """Tell whether the operation is granted on that path of a destination ('' for the top)."""
+        if permission not in self.operations:
+            return False
+        pattern = self.patterns.get(permission)
+        if pattern is None:
+            return True
+        path = "/".join(part for part in (destination, inner) if part)
+        return pattern.fullmatch(f"[{self.login}]data:/{path}") is not None
+
+    def allows_stat(self, destination: str, inner: str) -> bool:
+        """Tell whether anything may be known of that path."""
+        return any(self.allows(permission, destination, inner) for permission in ANY_STAT)
