@@ -23,7 +23,8 @@ from ecpds.base.logs import get_logger
 from ecpds.base.passwords import random_password
 from ecpds.base.resources import shared
 from ecpds.engine.operations.actor import SYSTEM
-from ecpds.engine.operations.site import SiteOperations, read_site
+from ecpds.engine.operations.site import SiteOperations
+from ecpds.engine.operations.sitefile import read_site
 from ecpds.model.decode import Where
 from ecpds.node import Node
 from ecpds.store import accounts

@@ -5,6 +5,7 @@ Used by the daemon and by the commands that work while no daemon runs.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import sys
@@ -82,6 +83,9 @@ class Node:
     async def close(self) -> None:
         """Release everything; may be called twice."""
         await self.core.pool.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
+
+    def _close(self) -> None:
         self.core.objects.close()
         self.core.store.close()
         self.core.threads.close()

@@ -14,7 +14,8 @@ from ecpds.cli.client import Client, add_arguments, find
 from ecpds.cli.codes import CommandError, Exit
 from ecpds.cli.config import toml_lines
 from ecpds.engine.operations.actor import Actor
-from ecpds.engine.operations.site import SiteOperations, read_file, read_site
+from ecpds.engine.operations.site import SiteOperations
+from ecpds.engine.operations.sitefile import read_file, read_site
 from ecpds.model.decode import Where
 from ecpds.node import DataDirectory, Node, open_node
 

@@ -8,6 +8,7 @@ with `opt()`: default, help, key, limits, whether it is secret and whether a rel
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -112,7 +113,7 @@ def decode(cls: type[T], data: Mapping[str, Any], where: Where | None = None) ->
     if not isinstance(data, Mapping):
         raise where.error(f"a table is expected, not {_kind(data)}")
     fields = {key_of(item): item for item in dataclasses.fields(typing.cast(Any, cls))}
-    hints = _hints(cls)
+    hints = hints_of(cls)
     for key in data:
         if key not in fields:
             raise where.at(key).error("unknown key", nearest(str(key), fields))
@@ -125,13 +126,10 @@ def decode(cls: type[T], data: Mapping[str, Any], where: Where | None = None) ->
     return cls(**values)
 
 
-_HINTS: dict[type, dict[str, Any]] = {}
-
-
-def _hints(cls: type) -> dict[str, Any]:
-    if cls not in _HINTS:  # a cache of something immutable, not state
-        _HINTS[cls] = typing.get_type_hints(cls)
-    return _HINTS[cls]
+@functools.cache
+def hints_of(cls: type) -> dict[str, Any]:
+    """Return the resolved types of the fields of a dataclass."""
+    return typing.get_typehints_of(cls)
 
 
 def convert(hint: Any, value: Any, where: Where, how: Declared | None = None) -> Any:

@@ -15,8 +15,7 @@ from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from ecpds.model import units
-from ecpds.model.decode import Where, convert, declared, decode, key_of
-from ecpds.model.decode import _hints as hints_of
+from ecpds.model.decode import Where, convert, declared, decode, hints_of, key_of
 from ecpds.model.errors import ConfigError, OptionError
 from ecpds.model.names import ByteCount, ByteRate, nearest
 from ecpds.model.secret import Secret

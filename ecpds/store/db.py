@@ -95,7 +95,7 @@ class Store:
         self.writes = 0
         self.busy_seconds = 0.0
         self._writer = threading.Thread(target=self._write_all, name="ecpds-writer", daemon=True)
-        self._db = self.connect()
+        self._db: Connection | None = None  # the writer's own, opened by its thread
         self._writer.start()
 
     def connect(self, *, read_only: bool = False) -> Connection:
@@ -137,6 +137,10 @@ class Store:
         result: T = await future
         return result
 
+    async def aclose(self) -> None:
+        """Close without holding up the loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
     async def call_alone(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` outside a transaction on a connection of its own, for migrations."""
         loop = asyncio.get_running_loop()
@@ -167,37 +171,52 @@ class Store:
         return fn(db, *args, **kwargs)
 
     def _write_all(self) -> None:
-        while (first := self._calls.get()) is not None:
+        try:
+            self._db = self.connect()
+        except sqlite3.Error as error:
+            self._broken = error
+        going_on = True
+        while going_on and (first := self._calls.get()) is not None:
             batch = [first]
             begun = time.perf_counter()
-            ended = False
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._run(first)
-                while len(batch) < BATCH_CALLS and time.perf_counter() - begun < BATCH_SECONDS:
-                    try:
-                        call = self._calls.get_nowait()
-                    except queue.Empty:
-                        break
-                    if call is None:
-                        ended = True
-                        break
-                    batch.append(call)
-                    self._run(call)
-                self._failpoints.hit("store.before_commit")
-                self._db.execute("COMMIT")
-                self._failpoints.hit("store.after_commit")
-            except BaseException as error:  # noqa: BLE001 - everybody in the batch must hear of it
-                self._undo(error, batch)
+            if self._db is None:
+                first.error = StoreError(f"{self.path} cannot be opened: {self._broken}")
+            else:
+                going_on = self._write_batch(self._db, batch, begun)
             self.batches += 1
             self.writes += len(batch)
             self.busy_seconds += time.perf_counter() - begun
             self._answer(batch)
-            if ended:
-                break
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.close()
 
-    def _run(self, call: _Call) -> None:
-        db = self._db
+    def _write_batch(self, db: Connection, batch: list[_Call], begun: float) -> bool:
+        """Run the calls that wait in one transaction; return False when the end was among them."""
+        going_on = True
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            self._run(db, batch[0])
+            while len(batch) < BATCH_CALLS and time.perf_counter() - begun < BATCH_SECONDS:
+                try:
+                    call = self._calls.get_nowait()
+                except queue.Empty:
+                    break
+                if call is None:
+                    going_on = False
+                    break
+                batch.append(call)
+                self._run(db, call)
+            self._failpoints.hit("store.before_commit")
+            db.execute("COMMIT")
+            self._failpoints.hit("store.after_commit")
+        except BaseException as error:  # noqa: BLE001 - everybody in the batch must hear of it
+            self._undo(db, error, batch)
+        return going_on
+
+    @staticmethod
+    def _run(db: Connection, call: _Call) -> None:
         db.execute("SAVEPOINT one")
         try:
             call.result = call.fn(db, *call.args, **call.kwargs)
@@ -206,9 +225,10 @@ class Store:
             db.execute("ROLLBACK TO one")
         db.execute("RELEASE one")
 
-    def _undo(self, error: BaseException, batch: list[_Call]) -> None:
+    @staticmethod
+    def _undo(db: Connection, error: BaseException, batch: list[_Call]) -> None:
         with contextlib.suppress(sqlite3.Error):
-            self._db.execute("ROLLBACK")
+            db.execute("ROLLBACK")
         failure = StoreError(f"the store could not commit: {error}")
         failure.__cause__ = error
         for call in batch:
@@ -224,7 +244,7 @@ class Store:
                 loop.call_soon_threadsafe(_settle, calls)
 
     def close(self) -> None:
-        """Finish the writes that wait, checkpoint and close; may be called twice."""
+        """Finish the writes that wait, checkpoint and close; blocks; may be called twice."""
         if self._closed:
             return
         self._closed = True
@@ -233,9 +253,6 @@ class Store:
         self._readers.shutdown(wait=True)
         for db in self._opened:
             db.close()
-        with contextlib.suppress(sqlite3.Error):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.close()
 
 
 def _settle(calls: list[_Call]) -> None:

@@ -85,7 +85,7 @@ REMOVED = statement("""
     UPDATE data_file SET removed = 1, object_key = ''
     WHERE id IN (SELECT value FROM json_each(:ids))""")
 REPLACED = statement(
-    "SELECT volume, object_key FROM replaced_object ORDER BY replaced_at LIMIT :limit", hot=True
+    "SELECT volume, object_key FROM replaced_object ORDER BY volume, object_key LIMIT :limit"
 )
 FORGET_REPLACED = statement("""
     DELETE FROM replaced_object WHERE volume = :volume AND object_key = :object_key""")

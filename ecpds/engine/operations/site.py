@@ -1,20 +1,12 @@
-"""Site files: the whole configuration as one document, applied all or nothing, exported the same.
-
-`read_site` decodes and names every mistake with file, line and key; `SiteOperations.apply` checks
-the document against the configuration as it will be, and writes everything in one transaction.
-"""
+"""Applies a site file: checked against the configuration as it will be, written all or nothing."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from ecpds.base.settings import read_toml
 from ecpds.engine.operations.accounts import (
     SealedCredentials,
     remove,
@@ -31,90 +23,20 @@ from ecpds.engine.operations.destinations import (
     store_destination,
 )
 from ecpds.engine.operations.hosts import KEEP, check_host, remove_host, store_host
+from ecpds.engine.operations.siteexport import export, user_facts
+from ecpds.engine.operations.sitefile import DataUserSpec, HostSpec, PolicySpec, Site, WebUserSpec
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
-from ecpds.model.account import DataUser, Grant, Permission, Policy, Role, S3Key, Service, WebUser
-from ecpds.model.decode import Where, decode, opt
+from ecpds.model.account import DataUser, Policy, WebUser
+from ecpds.model.decode import Where
 from ecpds.model.destination import Destination
-from ecpds.model.errors import ConfigError, InvalidName
+from ecpds.model.errors import InvalidName
 from ecpds.model.host import Host
 from ecpds.model.names import checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.store import accounts, destinations, hosts, site
 from ecpds.store.codec import plain
 from ecpds.store.db import Connection
-
-KINDS = ("hosts", "destinations", "policies", "data_users", "web_users")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicySpec:
-    """One table of [[policies]]."""
-
-    name: str = opt("", "Name.")
-    active: bool = opt(True, "An inactive policy gives nothing.")
-    comment: str = opt("", "Free text.")
-    destinations: tuple[str, ...] = opt((), "Destinations given.")
-    operations: tuple[Permission, ...] = opt((), "Operations given.")
-    options: dict[str, Any] = opt(dict, "portal.* options.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataUserSpec:
-    """One table of [[data_users]]; a missing credential keeps the stored one."""
-
-    login: str = opt("", "Login.")
-    service: Service = opt(Service.STANDARD, "standard-login, open-access, self-service.")
-    password: Secret | None = opt(None, "Password.")
-    totp: Secret | None = opt(None, "TOTP secret, base32.")
-    active: bool = opt(True, "May log in.")
-    comment: str = opt("", "Free text.")
-    country: str = opt("", "ISO code.")
-    operations: tuple[Permission, ...] = opt((), "Operations.")
-    destinations: tuple[str, ...] = opt((), "Destinations.")
-    policies: tuple[str, ...] = opt((), "Policies.")
-    ssh_keys: tuple[str, ...] = opt((), "Public keys, OpenSSH lines.")
-    s3_keys: tuple[S3Key, ...] | None = opt(None, "Key pairs.")
-    options: dict[str, Any] = opt(dict, "portal.* options.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebUserSpec:
-    """One table of [[web_users]]."""
-
-    name: str = opt("", "Login name.")
-    password: Secret | None = opt(None, "Password.")
-    active: bool = opt(True, "May log in.")
-    comment: str = opt("", "Free text.")
-    roles: tuple[Grant, ...] = opt((Grant(role=Role.VIEWER),), "Roles with scopes.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostSpec:
-    """A Host of the document, and whether it says a password."""
-
-    host: Host
-    has_password: bool
-    where: Where
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """A decoded document."""
-
-    hosts: tuple[HostSpec, ...]
-    destinations: tuple[tuple[Destination, Where], ...]
-    policies: tuple[tuple[PolicySpec, Where], ...]
-    users: tuple[tuple[DataUserSpec, Where], ...]
-    web_users: tuple[tuple[WebUserSpec, Where], ...]
-
-    def names(self) -> set[tuple[str, str]]:
-        """Return kind and name of every object."""
-        found = {("host", one.host.name) for one in self.hosts}
-        found |= {("destination", one.name) for one, _ in self.destinations}
-        found |= {("policy", one.name) for one, _ in self.policies}
-        found |= {("user", one.login) for one, _ in self.users}
-        return found | {("web_user", one.name) for one, _ in self.web_users}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,98 +59,6 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(_shown(f"{key}.{inner}", one) for inner, one in value.items())
     return f"{key} {value[0]!r} -> {value[1]!r}"
-
-
-def resolve_secrets(data: Any, where: Where, folder: Path, environment: Mapping[str, str]) -> Any:
-    """Replace `{ file = … }` and `{ env = … }` by the text they name; ConfigError if missing."""
-    if isinstance(data, Mapping):
-        if set(data) == {"env"} and isinstance(data["env"], str):
-            if data["env"] not in environment:
-                raise where.error(f"the environment variable {data['env']} is not set")
-            return environment[data["env"]]
-        if set(data) == {"file"} and isinstance(data["file"], str):
-            try:
-                return (folder / data["file"]).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise where.error(f"{data['file']} cannot be read: {error}") from None
-        return {
-            key: resolve_secrets(value, where.at(key), folder, environment)
-            for key, value in data.items()
-        }
-    if isinstance(data, list):
-        return [
-            resolve_secrets(value, where.at(number), folder, environment)
-            for number, value in enumerate(data)
-        ]
-    return data
-
-
-def read_file(path: Path) -> tuple[dict[str, Any], Where]:
-    """Read a site file, TOML or JSON by its ending, secrets resolved."""
-    if path.suffix == ".json":
-        where = Where(file=str(path))
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise where.error("there is no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise where.error(f"cannot be read: {error}") from None
-        except json.JSONDecodeError as error:
-            raise ConfigError(error.msg, file=str(path), line=error.lineno) from None
-    else:
-        data, where = read_toml(path)
-    resolved = resolve_secrets(data, where, path.absolute().parent, os.environ)
-    return resolved, where
-
-
-def read_site(data: Mapping[str, Any], where: Where) -> Site:
-    """Decode a document; unknown tables and keys, wrong values and double names are ConfigErrors."""
-    for key in data:
-        if key not in KINDS:
-            raise where.at(key).error("unknown table", nearest(key, KINDS))
-    found_hosts = []
-    for table, place in _tables(data, "hosts", where, "name"):
-        host = decode(Host, table, place)
-        found_hosts.append(HostSpec(host=host, has_password="password" in table, where=place))
-    return Site(
-        hosts=tuple(found_hosts),
-        destinations=tuple(
-            (decode(Destination, table, place), place)
-            for table, place in _tables(data, "destinations", where, "name")
-        ),
-        policies=tuple(
-            (decode(PolicySpec, table, place), place)
-            for table, place in _tables(data, "policies", where, "name")
-        ),
-        users=tuple(
-            (decode(DataUserSpec, table, place), place)
-            for table, place in _tables(data, "data_users", where, "login")
-        ),
-        web_users=tuple(
-            (decode(WebUserSpec, table, place), place)
-            for table, place in _tables(data, "web_users", where, "name")
-        ),
-    )
-
-
-def _tables(
-    data: Mapping[str, Any], kind: str, where: Where, key: str
-) -> list[tuple[Mapping[str, Any], Where]]:
-    tables = data.get(kind, [])
-    if not isinstance(tables, list):
-        raise where.at(kind).error(f"write [[{kind}]], a list of tables")
-    seen: set[str] = set()
-    found = []
-    for number, table in enumerate(tables):
-        place = where.at(kind).at(number)
-        name = table.get(key) if isinstance(table, Mapping) else None
-        if not isinstance(name, str) or not name:
-            raise place.error(f"each of [[{kind}]] needs a {key}")
-        if name in seen:
-            raise place.at(key).error(f"{name!r} is there twice")
-        seen.add(name)
-        found.append((table, place))
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,13 +270,26 @@ def write(
     for host, sealed in ready.hosts:
         if ("host", host.name) in touched:
             store_host(db, host, sealed, actor, teller, now=now, secret=secret)
-    for destination in ready.destinations:  # first without aliases, they may name each other
-        if ("destination", destination.name) in touched:
-            bare = replace(destination, aliases=())
-            destinations.put(db, bare, now=now)
-    for destination in ready.destinations:
-        if ("destination", destination.name) in touched:
-            store_destination(db, destination, actor, teller, now=now, secret=secret)
+    changed = [one for one in ready.destinations if ("destination", one.name) in touched]
+    for destination in changed:  # first without aliases, they may name each other
+        destinations.put(db, replace(destination, aliases=()), now=now)
+    for destination in changed:
+        store_destination(db, destination, actor, teller, now=now, secret=secret)
+    _write_accounts(db, ready, touched, actor, teller, now=now)
+    _remove_doomed(db, doomed, actor, teller, now=now)
+    site.set_applied(db, file, sorted(names))
+    return changes
+
+
+def _write_accounts(
+    db: Connection,
+    ready: _Checked,
+    touched: set[tuple[str, str]],
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+) -> None:
     for policy in ready.policies:
         if ("policy", policy.name) in touched:
             store_policy(db, policy, actor, teller, now=now)
@@ -456,9 +299,6 @@ def write(
     for web_user, hashed in ready.web_users:
         if ("web_user", web_user.name) in touched:
             store_web_user(db, web_user, hashed, None, actor, teller, now=now)
-    _remove_doomed(db, doomed, actor, teller, now=now)
-    site.set_applied(db, file, sorted(names))
-    return changes
 
 
 def _remove_doomed(
@@ -495,8 +335,8 @@ def _changes(
         found.append(_change("policy", policy.name, was, plain(policy), secret))
     for user, hashed, credentials in ready.users:
         known = accounts.user(db, user.login)
-        was = _user_facts(known.user) if known else None
-        now = _user_facts(user)
+        was = user_facts(known.user) if known else None
+        now = user_facts(user)
         _credential_facts(was, now, hashed, credentials)
         found.append(_change("user", user.login, was, now, secret))
     for web_user, hashed in ready.web_users:
@@ -511,13 +351,6 @@ def _changes(
     return found
 
 
-def _user_facts(user: DataUser) -> dict[str, Any]:
-    facts: dict[str, Any] = plain(user)
-    for runtime in ("has_password", "last_login_at", "last_login_from"):
-        del facts[runtime]
-    return facts
-
-
 def _credential_facts(
     was: dict[str, Any] | None,
     new: dict[str, Any],
@@ -525,7 +358,7 @@ def _credential_facts(
     credentials: SealedCredentials | None,
 ) -> None:
     if hashed is not None:
-        new["password"] = "new"
+        new["password"] = "new"  # noqa: S105 - a mark, no password
     if credentials is not None and credentials.totp is not None:
         new["totp"] = "new"
     if was is not None:
@@ -555,59 +388,3 @@ def _without_seals(facts: dict[str, Any], secret: frozenset[str]) -> dict[str, A
     if not isinstance(options, dict):
         return facts
     return facts | {"options": {key: key in secret or value for key, value in options.items()}}
-
-
-def export(db: Connection, engine: Engine, *, secrets: bool) -> dict[str, Any]:
-    """Build the document from the store; default values are left out."""
-    opened = engine.core.configuration.opened
-    hidden = secret_keys(engine.core)
-
-    def options_of(options: Mapping[str, Any]) -> dict[str, str]:
-        clear = opened(options)
-        return {k: v if secrets or k not in hidden or not v else KEEP for k, v in clear.items()}
-
-    document: dict[str, Any] = {kind: [] for kind in KINDS}
-    for row in hosts.everything(db):
-        table = _table(row.host, Host(), skip={"id", "password"})
-        table["options"] = options_of(row.host.options)
-        if row.host.password:
-            clear = engine.core.vault.open(row.host.password.reveal()).reveal()
-            table["password"] = clear if secrets else KEEP
-        document["hosts"].append(_without_empty(table))
-    for destination, _, _ in destinations.everything(db):
-        table = _table(destination, Destination(), skip=set())
-        table["options"] = options_of(destination.options)
-        table["aliases"] = [
-            _without_empty({"to": a.to, "rule": a.rule, "comment": a.comment,
-                            "legacy": a.legacy or None})
-            for a in destination.aliases
-        ]  # fmt: skip
-        document["destinations"].append(_without_empty(table))
-    for policy in accounts.policies(db):
-        table = plain(policy) | {"options": options_of(policy.options)}
-        document["policies"].append(_without_empty(table, keep={"active"}))
-    for stored in accounts.users(db):
-        table = _user_facts(stored.user) | {"options": options_of(stored.user.options)}
-        document["data_users"].append(_without_empty(table, keep={"active"}))
-    for web in accounts.web_users(db):
-        table = {"name": web.user.name, "active": web.user.active, "comment": web.user.comment}
-        table["roles"] = plain(web.user.grants)
-        document["web_users"].append(_without_empty(table, keep={"active"}))
-    return {kind: tables for kind, tables in document.items() if tables}
-
-
-def _table(value: Any, default: Any, *, skip: set[str]) -> dict[str, Any]:
-    return {
-        item.name: plain(getattr(value, item.name))
-        for item in fields(value)
-        if item.name not in skip
-        and (item.name == "name" or getattr(value, item.name) != getattr(default, item.name))
-    }
-
-
-def _without_empty(table: dict[str, Any], keep: set[str] | None = None) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in table.items()
-        if key in (keep or ()) or value not in (None, "", [], {})
-    }
