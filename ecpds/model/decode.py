@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import MISSING, Field, dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -126,10 +126,14 @@ def decode(cls: type[T], data: Mapping[str, Any], where: Where | None = None) ->
     return cls(**values)
 
 
-@functools.cache
 def hints_of(cls: type) -> dict[str, Any]:
     """Return the resolved types of the fields of a dataclass."""
-    return typing.get_typehints_of(cls)
+    return _cached_hints(typing.cast(Hashable, cls))
+
+
+@functools.cache
+def _cached_hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def convert(hint: Any, value: Any, where: Where, how: Declared | None = None) -> Any:

@@ -239,7 +239,7 @@ class ObjectDirectory:
         return self.volume(volume).path / key
 
     def open(self, volume: str, key: str) -> int:
-        """Return a read-only descriptor; NotFound when the object is gone.  The caller closes it."""
+        """Return a read-only descriptor, to be closed by the caller; NotFound when it is gone."""
         try:
             return os.open(self.path(volume, key), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:

@@ -25,7 +25,7 @@ def sweep_temporaries(volume: Volume, keep: frozenset[str], before: datetime) ->
 
 
 def candidates(volume: Volume, before: datetime, *, batch: int = 500) -> Iterator[list[str]]:
-    """Yield keys of objects made before `before`, in batches; the caller asks who refers to them."""
+    """Yield keys of objects made before `before`, in batches, for a look-up of who needs them."""
     keys: list[str] = []
     for day in sorted(volume.path.glob("[0-9]" * 8)):
         for hour in sorted(day.iterdir()):

@@ -134,7 +134,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], Where]:
 
 
 def read_site(data: Mapping[str, Any], where: Where) -> Site:
-    """Decode a document; unknown tables and keys, wrong values and double names are ConfigErrors."""
+    """Decode a document; ConfigError for unknown tables and keys, wrong values, double names."""
     for key in data:
         if key not in KINDS:
             raise where.at(key).error("unknown table", nearest(key, KINDS))
