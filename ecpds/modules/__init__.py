@@ -1,4 +1,7 @@
-"""Transfer modules: clients of remote systems, one protocol a file."""
+"""Transfer modules: clients of remote systems, one protocol a file.
+
+Others come by the entry-point group `ecpds.modules`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 from ecpds.modules.ftp import FtpModule
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
+from ecpds.modules.tester import TestModule
 from ecpds.transfer.contract import TransferModule
 
 # A tuple in code, so that the single-file binary needs no package metadata.
-BUILTIN: tuple[type[TransferModule[Any]], ...] = (FileModule, FtpModule, SftpModule)
+BUILTIN: tuple[type[TransferModule[Any]], ...] = (FileModule, FtpModule, SftpModule, TestModule)

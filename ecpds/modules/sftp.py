@@ -107,6 +107,11 @@ class SftpModule(TransferModule[SftpOptions]):
         return options.keep_alive
 
     @classmethod
+    def probe_every(cls, options: SftpOptions) -> timedelta:
+        """Return the pause between probes of an idle session."""
+        return options.use_noop
+
+    @classmethod
     @asynccontextmanager
     async def connect(
         cls, target: Target, options: SftpOptions, around: Surroundings
@@ -165,7 +170,8 @@ class SftpModule(TransferModule[SftpOptions]):
             return False
         if asyncio.get_running_loop().time() - self._link.used_at < PROBE_AFTER:
             return True
-        await self._body(wire.REALPATH, wire.path("."), kind=wire.NAME, limit=PROBE_AFTER)
+        with translated(Phase.CONNECT, "."):
+            await self._body(wire.REALPATH, wire.path("."), kind=wire.NAME, limit=PROBE_AFTER)
         return True
 
     # --- names --------------------------------------------------------------------------------

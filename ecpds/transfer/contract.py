@@ -237,6 +237,11 @@ class TransferModule(ABC, Generic[O]):
         return timedelta(0)
 
     @classmethod
+    def probe_every(cls, options: O) -> timedelta:
+        """Return the pause between probes of an idle session; zero = only before its next use."""
+        return timedelta(0)
+
+    @classmethod
     @abstractmethod
     def connect(
         cls, target: Target, options: O, around: Surroundings

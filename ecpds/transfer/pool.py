@@ -28,7 +28,7 @@ SWEEP = timedelta(seconds=5)
 """Pause between looks for sessions that were idle too long."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Idle:
     """A session that waits for its next use."""
 
@@ -93,8 +93,13 @@ class Pool:
         """Close the sessions whose idle time is over, and lanes that nobody uses."""
         now = self._monotonic()
         for name, lane in list(self._lanes.items()):
-            while lane.idle and lane.idle[0].until <= now:
-                await self._discard(lane.idle.popleft(), None)
+            for idle in [one for one in lane.idle if one.until <= now]:
+                if idle in lane.idle:  # unless it was lent while another one closed
+                    lane.idle.remove(idle)
+                    await self._discard(idle, None)
+            for idle in [one for one in lane.idle if one.probe_at <= now]:
+                if idle in lane.idle:
+                    await self._probe(lane, idle)
             if not lane.used and not lane.idle and len(self._lanes) > HOSTS:
                 self._lanes.pop(name, None)
 
@@ -118,31 +123,31 @@ class Pool:
         return lane
 
     async def _enter(self, lane: _Lane, limit: int) -> None:
+        """Take one of the places of a Host; who waits longest gets the next one."""
         if self._closed:
             raise Stopping("no new session is opened")
-        while lane.used >= limit:
-            turn = asyncio.get_running_loop().create_future()
-            lane.waiting.append(turn)
-            try:
-                await turn
-            except BaseException:
-                if turn in lane.waiting:
-                    lane.waiting.remove(turn)
-                elif not turn.cancelled():
-                    self._wake(lane)
-                raise
-        lane.used += 1
+        if lane.used < limit and not lane.waiting:
+            lane.used += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lane.waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn in lane.waiting:
+                lane.waiting.remove(turn)
+            elif turn.done() and not turn.cancelled():
+                self._leave(lane)
+            raise
 
     def _leave(self, lane: _Lane) -> None:
-        lane.used -= 1
-        self._wake(lane)
-
-    def _wake(self, lane: _Lane) -> None:
+        """Give a place to the next who waits, or back."""
         while lane.waiting:
             turn = lane.waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
+        lane.used -= 1
 
     async def _borrow(self, lane: _Lane, access: Access) -> _Idle | None:
         """Return the session that was used last, if it still lives; close those of old options."""
@@ -155,11 +160,24 @@ class Pool:
             await self._discard(idle, None)
         return None
 
+    async def _probe(self, lane: _Lane, idle: _Idle) -> None:
+        """Ask an idle session for a sign of life; nobody may borrow it meanwhile."""
+        lane.idle.remove(idle)
+        if await self._alive(idle):
+            idle.probe_at = self._next_probe(idle)
+            lane.idle.appendleft(idle)
+        else:
+            await self._discard(idle, None)
+
+    def _next_probe(self, idle: _Idle) -> float:
+        pause = idle.access.module.probe_every(idle.access.options).total_seconds()
+        return self._monotonic() + pause if pause else float("inf")
+
     async def _alive(self, idle: _Idle) -> bool:
         try:
             async with asyncio.timeout(idle.access.target.timeouts.command.total_seconds()):
                 return await idle.module.alive()
-        except (RemoteError, TimeoutError):
+        except (EcpdsError, OSError):
             return False
 
     async def _connect(self, lane: _Lane, access: Access) -> _Idle:
@@ -198,6 +216,7 @@ class Pool:
             await self._discard(idle, None)
             return
         idle.until = self._monotonic() + keep
+        idle.probe_at = self._next_probe(idle)
         lane.idle.append(idle)
 
     async def _discard(self, idle: _Idle, error: BaseException | None) -> None:

@@ -18,7 +18,7 @@ from ecpds.model.names import nearest
 from ecpds.model.options import OptionFamily
 from ecpds.transfer.contract import Target, TransferModule
 from ecpds.transfer.deliver import DeliveryRules
-from ecpds.transfer.meter import Watch
+from ecpds.transfer.meter import Meter, Throttle, Watch
 from ecpds.transfer.options import (
     EctransOptions,
     NamingOptions,
@@ -47,6 +47,14 @@ class Access:
     retrieval: RetrievalOptions
     delivery: DeliveryRules  # for `deliver`
     fetching: Watch  # for `fetch`
+
+    def upload_meter(self, *shared: Throttle) -> Meter:
+        """Return the meter of one delivery, with its own rate limit and those it shares."""
+        return _meter(self.upload.rate_throttling, shared)
+
+    def retrieval_meter(self, *shared: Throttle) -> Meter:
+        """Return the meter of one retrieval, with its own rate limit and those it shares."""
+        return _meter(self.retrieval.rate_throttling, shared)
 
 
 class Registry:
@@ -121,6 +129,10 @@ class Registry:
             ),
             fetching=watch,
         )
+
+
+def _meter(rate: int | None, shared: tuple[Throttle, ...]) -> Meter:
+    return Meter((Throttle(rate), *shared) if rate else shared)
 
 
 def method_name(name: str) -> str:
