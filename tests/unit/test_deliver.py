@@ -36,7 +36,7 @@ from ecpds.transfer.fetch import fetch
 from ecpds.transfer.registry import Access, Registry
 from ecpds.transfer.source import BytesSource
 from tests.clock import FakeClock
-from tests.inline import InlineThreads
+from tests.loopthreads import LoopThreads
 
 CONTENT = bytes(range(256)) * 1024
 
@@ -45,7 +45,7 @@ class Bench:
     """A test host and what is told about attempts on it."""
 
     def __init__(self) -> None:
-        self.threads = InlineThreads()
+        self.threads = LoopThreads()
         self.around = Surroundings(threads=self.threads, clock=FakeClock())
         self.partials: list[Partial | None] = []
 

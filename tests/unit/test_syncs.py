@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ecpds.transfer.syncs import Syncs
-from tests.inline import InlineThreads
+from tests.loopthreads import LoopThreads
 
 
-class Held(InlineThreads):
+class Held(LoopThreads):
     """`hold` keeps visits from returning."""
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Held(InlineThreads):
 
 
 async def test_wishes_gather_while_one_is_at_the_disk(tmp_path: Path) -> None:
-    syncs, threads = Syncs(), InlineThreads()
+    syncs, threads = Syncs(), LoopThreads()
     opened = [os.open(tmp_path / f"{n}", os.O_CREAT | os.O_WRONLY) for n in range(6)]
     at = os.open(tmp_path, os.O_PATH)
     async with asyncio.TaskGroup() as group:
@@ -42,7 +42,7 @@ async def test_wishes_gather_while_one_is_at_the_disk(tmp_path: Path) -> None:
 
 
 async def test_a_failure_is_told_to_its_own_caller(tmp_path: Path) -> None:
-    syncs, threads = Syncs(), InlineThreads()
+    syncs, threads = Syncs(), LoopThreads()
     good = os.open(tmp_path / "f", os.O_CREAT | os.O_WRONLY)
     outcomes: list[str] = []
 
