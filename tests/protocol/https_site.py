@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -20,8 +22,6 @@ from ecpds.portals.https.app import HttpsPortal
 from tests.peers.certificates import Authority
 from tests.protocol.diskgate import Account, DiskGate
 
-TEMPLATES = Path(__file__).parent.parent.parent / "templates"
-ALICE = aiohttp.BasicAuth("alice", "secret")
 MOMENT = datetime(2031, 5, 4, 10, 0, 0, tzinfo=UTC)
 
 
@@ -58,8 +58,6 @@ class Site:
 
     def put(self, path: str, content: bytes, *, mtime: datetime = MOMENT) -> Path:
         """Write a file behind the portal's back."""
-        import os
-
         place = self.gate.place(path)
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content)
@@ -78,20 +76,22 @@ class Site:
         target: str,
         *,
         body: object = None,
-        auth: aiohttp.BasicAuth | None = ALICE,
+        user: str = "alice",
+        password: str = "secret",
         headers: Mapping[str, str] | None = None,
         cookies: Mapping[str, str] | None = None,
         expect100: bool = False,
     ) -> Got:
-        """Send one request; redirects are not followed."""
+        """Send one request; redirects are not followed.  An empty `user` sends no credentials."""
         sent = dict(headers or {})
+        if user:
+            sent["Authorization"] = basic(user, password)
         if cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         async with self.client.request(
             method,
             self.url + target,
             data=body,
-            auth=auth,
             headers=sent,
             allow_redirects=False,
             expect100=expect100,
@@ -143,6 +143,11 @@ class Site:
                 await asyncio.sleep(0.005)
 
 
+def basic(user: str, password: str = "secret") -> str:
+    """Return the value of Authorization."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
 def _named(fields: Mapping[str, str]) -> dict[str, str]:
     return {name.replace("_", "-"): value for name, value in fields.items()}
 
@@ -185,7 +190,6 @@ async def site(
         threads,
         clock or SystemClock(),
         "test-node",
-        templates=TEMPLATES,
         endpoints=lambda: endpoints,
         session_lifetime=session_lifetime,
         trusted_proxies=trusted_proxies,

@@ -9,23 +9,21 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
-
-from aiohttp import HttpVersion11, web
 
 from ecpds.base.clock import Clock
+from ecpds.base.resources import shared
 from ecpds.base.settings import HttpsSettings
 from ecpds.base.threads import Threads
 from ecpds.model.errors import EcpdsError
 from ecpds.portals.https.blocks import FileBlocks
 from ecpds.portals.https.browse import Browse
-from ecpds.portals.https.carrier import CarriedBody, CarriedReply
-from ecpds.portals.https.exchange import Ask
 from ecpds.portals.https.login import Logins, Tickets
 from ecpds.portals.https.pages import Pages
 from ecpds.portals.https.plainhttp import speaks_tls
-from ecpds.portals.https.proxies import Origin, Proxies
+from ecpds.portals.https.proxies import Proxies
+from ecpds.portals.https.reply import WireReply
 from ecpds.portals.https.service import Service
+from ecpds.portals.https.wire import Wire
 from ecpds.portals.listener import Listener, connected
 from ecpds.vfs.contract import Gate
 
@@ -33,45 +31,10 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE = timedelta(seconds=20)
 LINGER = 5.0  # seconds in which the rest of a refused upload is read and dropped
-ENDING = 5.0  # seconds for a cancelled request to clean up
-_READ_BUFFER = 1 << 20
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n"
     b"Connection: close\r\n\r\n"
 )
-
-
-class Connection(web.RequestHandler):
-    """One client connection; tells when it and the request in it have ended."""
-
-    __slots__ = ("closed", "idle", "peer")
-
-    def __init__(self, server: web.Server, peer: str, **options: Any) -> None:
-        super().__init__(server, loop=asyncio.get_running_loop(), **options)
-        self.peer = peer
-        self.closed = asyncio.Event()
-        self.idle = asyncio.Event()
-        self.idle.set()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Wake whoever waits for the end."""
-        super().connection_lost(exc)
-        self.closed.set()
-
-    def leave(self) -> None:
-        """Close now if no request runs, else after it."""
-        if self.idle.is_set():
-            self.force_close()
-        else:
-            self.close()
-
-    async def end(self) -> None:
-        """Close, cancel the request, and wait until it has cleaned up."""
-        if self.transport is not None:
-            self.transport.abort()
-        await self.shutdown(0.01)
-        async with asyncio.timeout(ENDING):
-            await self.idle.wait()
 
 
 class HttpsPortal:
@@ -86,12 +49,12 @@ class HttpsPortal:
         clock: Clock,
         node_name: str,
         *,
-        templates: Path,
+        templates: Path | None = None,
         endpoints: Callable[[], Mapping[str, str]] = dict,
         session_lifetime: timedelta = timedelta(hours=1),
         trusted_proxies: Sequence[str] = (),
     ) -> None:
-        """Read the templates; nothing listens before `start`.
+        """Read the templates (default: the installed ones); nothing listens before `start`.
 
         `endpoints` gives the addresses of the other portals for the access guide,
         `trusted_proxies` are networks whose X-Forwarded fields are believed.
@@ -99,9 +62,11 @@ class HttpsPortal:
         self._gate = gate
         self._settings = settings
         self._tls = tls
+        self._clock = clock
+        self._patience = settings.data_timeout.total_seconds()
         self._proxies = Proxies(trusted_proxies)
         self._blocks = FileBlocks(threads)
-        pages = Pages(templates, node_name)
+        pages = Pages(templates or shared("templates"), node_name)
         self._service = Service(
             Logins(gate, Tickets(clock, session_lifetime)),
             pages,
@@ -116,19 +81,18 @@ class HttpsPortal:
             cap=settings.max_connections,
             refusal=b"" if tls else _REFUSAL,
         )
-        self._connections: set[Connection] = set()
+        self._wires: set[Wire] = set()
         self._draining = False
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return the addresses and ports.  Raises ConfigError when that is impossible."""
-        self._server = web.Server(self._handle)  # belongs to the loop that runs
         return await self._listener.start()
 
     async def drain(self) -> None:
         """Accept nothing new, close idle connections, and wait for the requests that run."""
         self._draining = True
-        for connection in list(self._connections):
-            connection.leave()
+        for wire in list(self._wires):
+            wire.leave()
         await self._listener.drain()
 
     async def close(self) -> None:
@@ -149,78 +113,49 @@ class HttpsPortal:
             return  # banned: not a word
         if self._tls is not None and not await speaks_tls(sock):
             return
-        connection = await connected(
-            lambda: Connection(
-                self._server,
-                peer,
-                keepalive_timeout=self._settings.idle_timeout.total_seconds(),
-                access_log=None,
-                lingering_time=LINGER,
-                read_bufsize=_READ_BUFFER,
-                auto_decompress=False,
-                max_line_size=16 * 1024,
-                max_field_size=16 * 1024,
-            ),
+        wire = await connected(
+            lambda: Wire(peer, secure=self._tls is not None, body_timeout=self._patience),
             sock,
             self._tls,
             HANDSHAKE,
         )
-        self._connections.add(connection)
+        self._wires.add(wire)
         try:
-            await connection.closed.wait()
-            await connection.idle.wait()
-        except asyncio.CancelledError:
-            await connection.end()
-            raise
+            await self._requests(wire)
+            await self._part(wire)
         finally:
-            self._connections.discard(connection)
+            self._wires.discard(wire)
+            wire.abort()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request of aiohttp's server."""
-        connection = cast(Connection, request.protocol)
-        connection.idle.clear()
-        try:
-            return await self._answer(request)
-        finally:
-            connection.idle.set()
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        seconds = self._settings.data_timeout.total_seconds()
-        reply = CarriedReply(request, self._blocks, timeout=seconds)
-        try:
-            await self._service.serve(self._ask(request, seconds), reply)
-        except ConnectionError:
-            raise
-        except Exception as error:
-            # the status line is out, or the client is stuck: only a broken connection can tell it
-            if not isinstance(error, (EcpdsError, TimeoutError)):
-                log.exception("answer broke off")
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("answer broke off") from error
-        if reply.response is None:
-            raise ConnectionResetError("nothing was answered")
+    async def _requests(self, wire: Wire) -> None:
+        """Answer the requests of a connection in turn."""
+        idle = self._settings.idle_timeout.total_seconds()
         if self._draining:
-            reply.response.force_close()
-        return reply.response
+            wire.leave()
+        while (ask := await wire.next(idle)) is not None:
+            self._proxies.apply(ask)
+            reply = WireReply(
+                wire, ask, blocks=self._blocks, clock=self._clock, timeout=self._patience
+            )
+            try:
+                await self._service.serve(ask, reply)
+            except (ConnectionError, TimeoutError):
+                return wire.abort()
+            except Exception as error:
+                # the status line is out: only a broken connection can tell the client
+                if not isinstance(error, EcpdsError):
+                    log.exception("answer broke off", extra={"peer": wire.peer})
+                return wire.abort()
+            if not reply.keeps:
+                return None
+        return None
 
-    def _ask(self, request: web.BaseRequest, timeout: float) -> Ask:
-        headers: dict[str, str] = {}
-        for name, value in request.headers.items():
-            key = name.lower()
-            headers[key] = f"{headers[key]}, {value}" if key in headers else value
-        origin = Origin(
-            peer=cast(Connection, request.protocol).peer,
-            secure=self._tls is not None,
-            host=headers.get("host", "" if request.version >= HttpVersion11 else "localhost"),
-        )
-        origin = self._proxies.seen(origin, headers)
-        return Ask(
-            method=request.method,
-            target=request.raw_path,
-            headers=headers,
-            peer=origin.peer,
-            secure=origin.secure,
-            host=origin.host,
-            body=CarriedBody(request, timeout=timeout),
-        )
+    async def _part(self, wire: Wire) -> None:
+        """Close a connection after what is still on its way in either direction."""
+        await wire.linger(LINGER)
+        wire.close()
+        try:
+            async with asyncio.timeout(self._patience if wire.unsent else LINGER):
+                await wire.closed.wait()
+        except TimeoutError:
+            return

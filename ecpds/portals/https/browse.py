@@ -15,10 +15,11 @@ from urllib.parse import urlencode, urlsplit
 from ecpds.model.account import Permission, Service
 from ecpds.model.errors import InputError, IsDirectory, NotDirectory
 from ecpds.model.units import format_bytes
-from ecpds.portals.https import conditions, listings, negotiate
+from ecpds.portals.https import listings, negotiate
 from ecpds.portals.https.addresses import link
 from ecpds.portals.https.exchange import Answer, Refused
 from ecpds.portals.https.fields import FILE_POLICY, Types, security, with_charset
+from ecpds.portals.https.head import http_date
 from ecpds.portals.https.listings import FORMATS, Page
 from ecpds.portals.https.pages import Pages, is_on
 from ecpds.portals.https.visit import Visit
@@ -92,7 +93,7 @@ class Browse:
             "Vary": "Accept",
         }
         if node.mtime is not None:
-            fields["Last-Modified"] = conditions.http_date(node.mtime)
+            fields["Last-Modified"] = http_date(node.mtime)
         nodes = visit.session.list(visit.path, wanted)
         if wanted.limit:
             page = await listings.read_page(visit.session, visit.path, wanted)
@@ -112,7 +113,7 @@ class Browse:
         kept = {name: visit.query[name] for name in _KEPT if visit.query.get(name)}
         fields = {"Vary": "Accept, Cookie"}
         if node.mtime is not None:
-            fields["Last-Modified"] = conditions.http_date(node.mtime)
+            fields["Last-Modified"] = http_date(node.mtime)
         return self._pages.page(
             visit.ask,
             "list",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from enum import Enum, auto
 
 _TAG = re.compile(r'\s*(?P<weak>W/)?(?:"(?P<tag>[\x21\x23-\x7e\x80-\xff]*)"|(?P<bare>[^\s",]+))\s*')
@@ -23,11 +22,6 @@ class Verdict(Enum):
     GO = auto()
     NOT_MODIFIED = auto()
     FAILED = auto()
-
-
-def http_date(moment: datetime) -> str:
-    """Return the moment in the form of HTTP fields, whole seconds cut off."""
-    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def parse_date(text: str) -> datetime | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -35,12 +35,16 @@ class Refused(InputError):
         self.fields = {name.replace("_", "-"): value for name, value in fields.items()}
 
 
+Take = Callable[[bytes | memoryview], object]
+
+
 class Body(ABC):
     """The content of a request, read once."""
 
     length: int | None  # announced bytes; None: chunked, or no body at all
     announced: bool  # whether the client said that a body follows, be it empty
     present: bool  # whether there may be a byte in it
+    complete: bool  # whether all of it has come
 
     @abstractmethod
     async def read(self) -> bytes:
@@ -50,10 +54,33 @@ class Body(ABC):
         Incomplete when the connection ends before the body does, Refused (408) when nothing comes.
         """
 
+    @abstractmethod
+    async def pour(self, take: Take) -> None:
+        """Call `take` with each block as it arrives; return when the body is complete.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+        The block may be a view that is used again after the call.  Raises as `read`, and what
+        `take` raises.
+        """
+
+
+class NoBody(Body):
+    """The body of a request that has none."""
+
+    length = None
+    announced = present = False
+    complete = True
+
+    async def read(self) -> bytes:
+        """Return nothing."""
+        return b""
+
+    async def pour(self, take: Take) -> None:
+        """Do nothing."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Ask:
-    """One request."""
+    """One request; handlers do not change it (frozen it would cost 2 us more)."""
 
     method: str
     target: str  # as on the request line
@@ -62,6 +89,9 @@ class Ask:
     secure: bool
     body: Body
     host: str = "localhost"  # name and port under which the client reached us
+    version: str = "1.1"
+    keep: bool = True  # whether the client wants to use the connection again
+    fault: int = 0  # status that the grammar of the request calls for; 0: none
 
     @property
     def host_name(self) -> str:
@@ -84,8 +114,7 @@ class Ask:
         if "%" not in raw and raw.isascii():
             return raw
         try:
-            # the parser gives bytes above 127 as surrogates
-            return unquote_to_bytes(raw.encode("utf-8", "surrogateescape")).decode("utf-8")
+            return unquote_to_bytes(raw.encode("latin-1")).decode("utf-8")
         except UnicodeError:
             raise InvalidName("the path is not UTF-8") from None
 
@@ -160,6 +189,7 @@ class Answer:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    lines: str = ""  # further fields, ready to be sent
     cookies: list[str] = field(default_factory=list)  # values of Set-Cookie
     body: bytes | FileBody | AsyncIterator[bytes] = b""  # an iterator is sent chunked
     length: int | None = None  # of the content that HEAD does not send

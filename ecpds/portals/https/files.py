@@ -24,11 +24,12 @@ from ecpds.model.errors import (
     PreconditionFailed,
     RuleError,
 )
-from ecpds.portals.https import conditions, ranges, registry
+from ecpds.portals.https import conditions, head, ranges, registry
 from ecpds.portals.https.conditions import Verdict
-from ecpds.portals.https.exchange import Answer, Body, FileBody, Refused, Slice
+from ecpds.portals.https.exchange import Answer, FileBody, Refused, Slice
 from ecpds.portals.https.fields import FILE_POLICY, Types, disposition, security, with_charset
 from ecpds.portals.https.form import Multipart, read_urlencoded
+from ecpds.portals.https.head import http_date
 from ecpds.portals.https.visit import Visit
 from ecpds.vfs.contract import Node, Reader, Writer
 
@@ -36,7 +37,8 @@ FORM_FILES = 100  # files of one upload form: all are registered together, at it
 _REGISTRIES = 200  # parsed header rules that are kept
 _DIGEST = re.compile(r"([a-z0-9*_.-]+)\s*=\s*:([A-Za-z0-9+/=]*):\s*(?:;.*)?", re.IGNORECASE)
 _DIGESTS = {"sha-256": ("sha256", 32), "sha-512": ("sha512", 64), "md5": ("md5", 16)}
-_CONDITIONS = (*conditions.FIELDS, "range")
+_CONDITIONS = frozenset({*conditions.FIELDS, "range"})
+_DESCRIPTIONS = 1000  # of files that are kept ready
 
 
 class Files:
@@ -45,6 +47,7 @@ class Files:
     def __init__(self) -> None:
         self._types = Types()
         self._registries: dict[str, Sequence[registry.Rule]] = {}
+        self._described: dict[tuple[object, ...], str] = {}
 
     # --- reading -------------------------------------------------------------------------
 
@@ -85,12 +88,21 @@ class Files:
             "ETag": node.etag,
         }
         if node.mtime is not None:
-            fields["Last-Modified"] = conditions.http_date(node.mtime)
+            fields["Last-Modified"] = http_date(node.mtime)
         return fields
 
-    def type_of(self, name: str) -> str:
-        """Return the content type of a file of that name, header rules aside."""
-        return self._types.of(name)
+    def _description(self, visit: Visit, node: Node) -> str:
+        """Return the fields that describe the file as they are sent; the last ones are kept."""
+        ask = visit.ask
+        rules = visit.option("headerRegistry")
+        accept = ask.headers.get("accept", "")
+        key = (node.etag, node.mtime, node.path, ask.secure, accept, rules)
+        found = self._described.get(key)
+        if found is None:
+            if len(self._described) >= _DESCRIPTIONS:
+                self._described.clear()
+            found = self._described[key] = head.lines(self.describe(visit, node))
+        return found
 
     def _registered(self, visit: Visit, path: str) -> Mapping[str, str]:
         text = visit.option("headerRegistry")
@@ -107,7 +119,7 @@ class Files:
 
     async def _early(self, visit: Visit) -> Answer | None:
         """Return the answer that needs no content, so that no download is recorded for it."""
-        if not any(name in visit.ask.headers for name in _CONDITIONS):
+        if visit.ask.headers.keys().isdisjoint(_CONDITIONS):
             return None
         if not visit.session.may(Permission.GET, visit.path):
             return None  # opening it says so
@@ -131,10 +143,11 @@ class Files:
 
     def _content(self, visit: Visit, reader: Reader) -> Answer:
         node, size = reader.node, reader.size
-        fields = self.describe(visit, node)
         parts = _wanted(visit, node, size)
         if not parts:  # also when the file shrank after the early look
-            return Answer(headers=fields, body=FileBody(reader, (Slice(0, size),)))
+            whole = FileBody(reader, (Slice(0, size),))
+            return Answer(lines=self._description(visit, node), body=whole)
+        fields = self.describe(visit, node)
         if len(parts) == 1:
             fields["Content-Range"] = ranges.content_range(parts[0], size)
             return Answer(status=206, headers=fields, body=FileBody(reader, parts))
@@ -153,7 +166,7 @@ class Files:
         fields = security(secure=visit.ask.secure, policy=FILE_POLICY)
         fields |= {"ETag": node.etag, "Location": visit.file_link(node.path)}
         if node.mtime is not None:
-            fields["Last-Modified"] = conditions.http_date(node.mtime)
+            fields["Last-Modified"] = http_date(node.mtime)
         if not is_new:
             await visit.send(Answer(status=204, headers=fields))
             return
@@ -194,7 +207,7 @@ class Files:
             async with await visit.session.open_write(
                 visit.path, size=ask.body.length, exclusive=exclusive, if_match=if_match
             ) as writer:
-                await _pour(ask.body, writer)
+                await ask.body.pour(writer.write)
                 node = await writer.commit(size=ask.body.length, digests=digests)
         except Exists:
             if not exclusive:
@@ -306,11 +319,6 @@ def _check_fields(headers: Mapping[str, str]) -> None:
         raise InputError("partial uploads by Content-Range are not accepted")
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refused(415, "content codings are not accepted in uploads")
-
-
-async def _pour(body: Body, writer: Writer) -> None:
-    while block := await body.read():
-        writer.write(block)
 
 
 def read_digests(headers: Mapping[str, str]) -> dict[str, str]:

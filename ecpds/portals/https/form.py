@@ -109,11 +109,13 @@ class Multipart:
         return head
 
     async def _drain(self) -> None:
-        passed = 0
-        while block := await self._body.read():
+        passed = len(self._buffer)
+        while passed <= TEXT:
+            block = await self._body.read()
+            if not block:
+                return
             passed += len(block)
-            if passed > TEXT:
-                raise InputError("too much follows the form")
+        raise InputError("too much follows the form")
 
 
 def parameters(field: str) -> Mapping[str, str]:

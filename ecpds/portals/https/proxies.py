@@ -7,17 +7,9 @@ escape a ban, or its host, and so another home.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a request came from, and under which address it reached us."""
-
-    peer: str
-    secure: bool
-    host: str
+from ecpds.portals.https.exchange import Ask
 
 
 class Proxies:
@@ -27,21 +19,19 @@ class Proxies:
         """Raise ValueError for a text that is no network."""
         self._networks = [ipaddress.ip_network(text, strict=False) for text in networks]
 
-    def seen(self, origin: Origin, headers: Mapping[str, str]) -> Origin:
-        """Return what the fields of a trusted proxy tell, else what the connection tells."""
-        if not self._networks or not self._trusts(origin.peer):
-            return origin
+    def apply(self, ask: Ask) -> None:
+        """Put what a trusted proxy tells of the client into the request."""
+        if not self._networks or not self._trusts(ask.peer):
+            return
+        headers = ask.headers
         hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",")]
         # from the right: the last hop that is no proxy of ours is the client
         named = (hop for hop in reversed(hops) if _is_address(hop))
-        peer = next((hop for hop in named if not self._trusts(hop)), origin.peer)
+        ask.peer = next((hop for hop in named if not self._trusts(hop)), ask.peer)
         scheme = headers.get("x-forwarded-proto", "").strip().lower()
-        return replace(
-            origin,
-            peer=peer,
-            secure=scheme == "https" if scheme else origin.secure,
-            host=headers.get("x-forwarded-host", "").strip() or origin.host,
-        )
+        if scheme:
+            ask.secure = scheme == "https"
+        ask.host = headers.get("x-forwarded-host", "").strip() or ask.host
 
     def _trusts(self, address: str) -> bool:
         try:

@@ -143,7 +143,8 @@ class Service:
         else:
             answer = self._pages.error(ask, error)
         answer.headers |= cross_origin(ask, self._cors)
-        answer.close = ask.body.present  # the rest of a refused upload is not worth its time
+        # the rest of a refused upload is not worth its time
+        answer.close = ask.body.present or bool(ask.fault)
         return answer
 
     def _origins(self, session: Session) -> str:
@@ -200,6 +201,8 @@ class Service:
 
 def _check(ask: Ask) -> None:
     """Refuse what no handler should have to think of."""
+    if ask.fault:
+        raise Refused(ask.fault, "the request cannot be read")
     if not HOST.fullmatch(ask.host):
         raise InputError("the Host field cannot be read")
     expected = ask.headers.get("expect")
