@@ -127,7 +127,7 @@ class WriteHandle(Handle):
         self._end = 0
         self._promised = 0
         self._ordered = True
-        self._failed: EcpdsError | None = None
+        self._failed: EcpdsError | OSError | None = None
 
     async def open(self, *, resume: bool) -> WriteHandle:
         """Open the writer, or find that the first block has to tell where; return itself."""
@@ -167,7 +167,7 @@ class WriteHandle(Handle):
             offset = self._end
         try:
             self.writer.write(data, offset)
-        except EcpdsError as error:
+        except (EcpdsError, OSError) as error:
             self._failed = error
             raise
         self._ordered = self._ordered and offset == self._end

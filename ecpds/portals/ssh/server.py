@@ -116,7 +116,7 @@ class SshPortal:
         return self._listener.connections
 
     def _make_options(self) -> asyncssh.SSHServerConnectionOptions:
-        return asyncssh.SSHServerConnectionOptions(
+        options = asyncssh.SSHServerConnectionOptions(
             server_factory=asyncssh.SSHServer,
             server_version="ecpds",
             server_host_keys=[self._keys[name] for name in keys.KINDS if name in self._keys],
@@ -138,6 +138,10 @@ class SshPortal:
             login_timeout=0,  # ours looks at it
             rekey_bytes=_REKEY_BYTES,
         )
+        for name in list(options.server_host_keys):  # an RSA key would offer SHA-1 too
+            if name.decode() not in SIGNATURES:
+                del options.server_host_keys[name]
+        return options
 
     async def _serve(self, sock: socket, peer: str) -> None:
         """Serve one connection until it ends."""

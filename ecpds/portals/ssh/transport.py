@@ -93,7 +93,6 @@ class PortalConnection(asyncssh.SSHServerConnection):
         self._protocol_factory = lambda: server
         self._visitor = owner
         self._tries = 0
-        self._ciphers = list(self._enc_algs)
         self._offer_held = False
         self._reading_paused = False
         self.active_at = loop.time()  # seconds of the loop's clock; when something last came
@@ -148,11 +147,10 @@ class PortalConnection(asyncssh.SSHServerConnection):
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Deal with a packet."""
-        if pkttype == MSG_KEXINIT:
+        if pkttype == MSG_KEXINIT and self._offer_held:
+            self._offer_held = False
             self._prefer_gcm(SSHPacket(packet.get_remaining_payload()))
-            if self._offer_held:
-                self._offer_held = False
-                super()._send_kexinit()
+            super()._send_kexinit()
         return super().process_packet(pkttype, pktid, packet)
 
     def _prefer_gcm(self, offer: SSHPacket) -> None:
@@ -160,8 +158,8 @@ class PortalConnection(asyncssh.SSHServerConnection):
         for _ in range(2):  # exchanges, host keys
             offer.get_namelist()
         theirs = set(offer.get_namelist()) & set(offer.get_namelist())
-        gcm = [name for name in self._ciphers if b"gcm" in name and name in theirs]
-        self._enc_algs = gcm or self._ciphers
+        gcm = [name for name in self._enc_algs if b"gcm" in name and name in theirs]
+        self._enc_algs = gcm or self._enc_algs
 
     # --- login -------------------------------------------------------------------------------
 
