@@ -203,8 +203,9 @@ class SftpModule(TransferModule[SftpOptions]):
                 if not replace or answer.code == wire.NO_SUCH_FILE:
                     raise
                 # version 3 may not rename over a name, and its answer does not tell the reason
+                await self._body(wire.LSTAT, paths[0], kind=wire.ATTRS, limit=limit)
                 with suppress(SftpStatus):
-                    await self._done(wire.REMOVE, self._place(new), limit=limit)
+                    await self._done(wire.REMOVE, paths[1], limit=limit)
                 await self._done(wire.RENAME, *paths, limit=limit)
 
     async def delete(self, name: str) -> None:
