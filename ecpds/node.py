@@ -120,19 +120,21 @@ async def open_node(
     is_new = not path.exists()
     vault = open_vault(settings, is_new=is_new)
     threads = Threads()
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would make it readable to all
     store = Store(
         path, readers=settings.store.readers, durability=settings.store.durability,
         failpoints=failpoints,
     )  # fmt: skip
-    os.chmod(path, 0o600)  # noqa: PTH101 - before the loop serves anybody
     try:
         await store.call_alone(migrate)
     except BaseException:
-        store.close()
+        await store.aclose()
         threads.close()
         raise
     registry = Registry(BUILTIN, installed=True)
-    core = make_core(settings, clock, threads, store, vault, registry, failpoints)
+    core = await threads.run(
+        "disk", make_core, settings, clock, threads, store, vault, registry, failpoints
+    )
     await core.configuration.reload()
     engine = Engine(core)
     certificates = open_certificates(settings, clock)

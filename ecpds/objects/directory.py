@@ -81,9 +81,9 @@ class ObjectDirectory:
         self._waiting: queue.SimpleQueue[_Seal | None] = queue.SimpleQueue()
         self._made: set[Path] = set()
         self._closed = False
-        for volume in volumes:
-            volume.prepare()
         self._syncers = ThreadPoolExecutor(SYNCERS, thread_name_prefix="ecpds-sync")
+        for volume in volumes:
+            volume.prepare(self._syncers)
         self._sealer = threading.Thread(target=self._seal_all, name="ecpds-sealer", daemon=True)
         self._sealer.start()
 
@@ -200,6 +200,12 @@ class ObjectDirectory:
 
     def _sync_batch(self, batch: list[_Seal]) -> None:
         """Sync all files of a batch side by side: the file system commits them together."""
+        for volume in {one.upload.volume for one in batch}:
+            if volume.look() < 0:
+                volume_full = StorageFull(f"volume {volume.name} has reached its reserve")
+                for one in batch:
+                    if one.upload.volume is volume:
+                        one.error = volume_full
         if self._durable:
             if len(batch) == 1:
                 _sync_one(batch[0])
@@ -263,6 +269,8 @@ class ObjectDirectory:
 
 
 def _sync_one(seal: _Seal) -> None:
+    if seal.error is not None:
+        return
     try:
         os.fdatasync(seal.upload.descriptor)
     except OSError as error:

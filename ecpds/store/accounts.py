@@ -53,6 +53,7 @@ PUT_TOKEN = statement("""
     INSERT INTO token (name, secret_hash, owner, scopes, objects, networks, created_at, expires_at)
     VALUES (:name, :secret_hash, :owner, :scopes, :objects, :networks, :now, :expires_at)""")
 TOKEN = statement("SELECT * FROM token WHERE secret_hash = :secret_hash", hot=True)
+TOKEN_BY_ID = statement("SELECT * FROM token WHERE id = :id")
 TOKENS = statement("SELECT * FROM token ORDER BY id")
 DELETE_TOKEN = statement("DELETE FROM token WHERE id = :id")
 TOKEN_USED = statement("""
@@ -335,6 +336,12 @@ def token(db: Connection, secret_hash: str) -> Token | None:
     return _token(row) if row else None
 
 
+def token_by_id(db: Connection, number: int) -> Token | None:
+    """Return one token, None if there is none."""
+    row = db.execute(TOKEN_BY_ID.sql, {"id": number}).fetchone()
+    return _token(row) if row else None
+
+
 def tokens(db: Connection) -> list[Token]:
     """Return all tokens."""
     return [_token(row) for row in db.execute(TOKENS.sql)]
@@ -403,3 +410,21 @@ def put_s3_keys(
 def s3_keys(db: Connection, login: str) -> list[tuple[str, str]]:
     """Return access keys and sealed secrets of a data user."""
     return [(r["access_key"], r["secret"]) for r in db.execute(S3_KEYS.sql, {"login": login})]
+
+
+SUBSCRIBER = statement(
+    """
+    SELECT id FROM subscriber
+    WHERE login = :login AND password_hash = :password_hash AND active = 1""",
+    hot=True,
+)
+
+
+def subscriber(db: Connection, login: str, password_hash: str) -> int | None:
+    """Return the active subscriber of a self-service user with that generated password.
+
+    Such passwords are random and long: `passwords.token_hash` of them is what is stored.
+    """
+    values = {"login": login, "password_hash": password_hash}
+    row = db.execute(SUBSCRIBER.sql, values).fetchone()
+    return int(row["id"]) if row else None

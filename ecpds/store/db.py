@@ -47,7 +47,7 @@ def statement(sql: str, *, hot: bool = False) -> Statement:
 
 
 class _Call:
-    __slots__ = ("args", "error", "fn", "future", "kwargs", "loop", "result")
+    __slots__ = ("alone", "args", "error", "fn", "future", "kwargs", "loop", "result")
 
     def __init__(
         self,
@@ -55,7 +55,10 @@ class _Call:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         future: asyncio.Future[Any],
+        *,
+        alone: bool = False,
     ) -> None:
+        self.alone = alone
         self.fn, self.args, self.kwargs, self.future = fn, args, kwargs, future
         self.loop = future.get_loop()
         self.result: Any = None
@@ -91,6 +94,7 @@ class Store:
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ecpds-reader")
         self._broken: BaseException | None = None
         self._closed = False
+        self._aside: _Call | None = None  # to be run alone, after the batch it interrupted
         self.batches = 0
         self.writes = 0
         self.busy_seconds = 0.0
@@ -142,16 +146,11 @@ class Store:
         await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     async def call_alone(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` outside a transaction on a connection of its own, for migrations."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, self._alone, fn)
-
-    def _alone(self, fn: Callable[[Connection], T]) -> T:
-        db = self.connect()
-        try:
-            return fn(db)
-        finally:
-            db.close()
+        """Run `fn` on the writer outside any transaction, for migrations."""
+        future = asyncio.get_running_loop().create_future()
+        self._calls.put(_Call(fn, (), {}, future, alone=True))
+        result: T = await future
+        return result
 
     async def read(
         self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -176,11 +175,13 @@ class Store:
         except sqlite3.Error as error:
             self._broken = error
         going_on = True
-        while going_on and (first := self._calls.get()) is not None:
+        while going_on and (first := self._next()) is not None:
             batch = [first]
             begun = time.perf_counter()
             if self._db is None:
                 first.error = StoreError(f"{self.path} cannot be opened: {self._broken}")
+            elif first.alone:
+                self._run_alone(self._db, first)
             else:
                 going_on = self._write_batch(self._db, batch, begun)
             self.batches += 1
@@ -191,6 +192,17 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._db.close()
+
+    def _next(self) -> _Call | None:
+        aside, self._aside = self._aside, None
+        return aside or self._calls.get()
+
+    @staticmethod
+    def _run_alone(db: Connection, call: _Call) -> None:
+        try:
+            call.result = call.fn(db)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            call.error = error
 
     def _write_batch(self, db: Connection, batch: list[_Call], begun: float) -> bool:
         """Run the calls that wait in one transaction; return False when the end was among them."""
@@ -205,6 +217,9 @@ class Store:
                     break
                 if call is None:
                     going_on = False
+                    break
+                if call.alone:
+                    self._aside = call
                     break
                 batch.append(call)
                 self._run(db, call)

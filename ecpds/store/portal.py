@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from ecpds.store import files
 from ecpds.store.codec import dump, from_micros, maybe_time, to_micros
 from ecpds.store.db import Connection, Row, statement
 
@@ -137,6 +138,16 @@ REMOVE = statement("""
 MOVE = statement("""
     UPDATE portal_directory SET path = :new || substr(path, :length)
     WHERE destination = :destination AND path >= :low AND path < :high""")
+RENAME = statement("""
+    UPDATE transfer SET
+        target = :target, key_target = COALESCE(:key_target, key_target),
+        temporary = :temporary, changed_at = :now
+    WHERE id = :id""")
+DROP_PARKED = statement("""
+    DELETE FROM parked_upload
+    WHERE user = :user AND (destination, path) IN (
+        SELECT destination, path FROM parked_upload WHERE user = :user
+        ORDER BY parked_at DESC LIMIT -1 OFFSET :most)""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,6 +418,37 @@ def below(
             break
         found.append(_entry(row))
     return found
+
+
+def park(
+    db: Connection,
+    user: str,
+    destination: str,
+    path: str,
+    *,
+    volume: str,
+    temporary: str,
+    size: int,
+    most: int,
+    now: datetime,
+) -> None:
+    """Remember an upload that broke off; of more than `most` of one user the oldest are dropped."""
+    files.park(db, user, destination, path, volume=volume, temporary=temporary, size=size, now=now)
+    db.execute(DROP_PARKED.sql, {"user": user, "most": most})
+
+
+def rename_transfer(
+    db: Connection,
+    number: int,
+    target: str,
+    key_target: str | None,
+    *,
+    temporary: bool,
+    now: datetime,
+) -> None:
+    """Give a transfer a new target; its unique key follows unless `key_target` is None."""
+    values = {"id": number, "target": target, "key_target": key_target}
+    db.execute(RENAME.sql, values | {"temporary": temporary, "now": to_micros(now)})
 
 
 # --- by date ---------------------------------------------------------------------------------
