@@ -9,16 +9,13 @@ Spec: transfer-modules-protocols.md section 1; RFC 959, 2389, 2428, 3659, 4217.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import errno
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, Self
 
-from ecpds.base.threads import Threads
 from ecpds.model.entry import Entry, Kind
 from ecpds.model.errors import (
     ConnectionLost,
@@ -46,15 +43,10 @@ from ecpds.transfer.contract import (
     Target,
     TransferModule,
 )
-from ecpds.transfer.source import SMALL
-
-KERNEL_BLOCK: Final = 4 * 1024 * 1024
-"""Most bytes of one kernel copy; what the socket takes at once is less."""
 
 MAX_ASKED: Final = 100_000
 """Most names of an NLST listing whose sizes and times are asked for one by one."""
 
-_DISK_ERRORS: Final = frozenset({errno.EIO, errno.ESTALE, errno.EISDIR})
 _UNKNOWN: Final = frozenset({500, 501, 502, 504})
 _ANNOUNCED: Final = re.compile(r"\((\d{1,18}) bytes\)")
 
@@ -244,22 +236,18 @@ class FtpModule(TransferModule[FtpOptions]):
         act = Act(f"RETR {argument(name)}", f"{name!r}", missing=True, offset=offset)
         received = 0
         async with session.flows.flow(act) as flow:
-            while block := await self._next(flow.channel):
+            while block := await flow.channel.read(session.limits.data):
                 received += len(block)
                 yield block
             await flow.channel.finish()
             await session.flows.conclude(flow, act)
         # a box on the way may end the data in order although the server has sent it all
-        announced = _ANNOUNCED.search(flow.opened.text)
+        announced = _ANNOUNCED.search(flow.opened.lines[-1])
         if announced and received < int(announced[1]) - offset:
             raise ConnectionLost(
                 f"{name!r} ended after {offset + received} of {announced[1]} bytes"
             )
         await session.hooks(self._options.post_get, name)
-
-    async def _next(self, channel: DataChannel) -> bytes:
-        async with asyncio.timeout(self._session.limits.data):
-            return await channel.read()
 
     async def put(self, name: str, source: ByteSource, *, offset: int = 0) -> int:
         """Write `source` to `name`; return after the server's final reply.
@@ -271,7 +259,7 @@ class FtpModule(TransferModule[FtpOptions]):
         act = Act(f"STOR {argument(name)}", f"{name!r}", offset=offset, writes=True)
         if offset:
             act = await self._resuming(act, name)
-        put = _Put(self._around.threads, session.limits.data)
+        put = _Put(session.limits.data)
         try:
             async with session.flows.flow(act) as flow:
                 await put.copy(flow.channel, source)
@@ -314,55 +302,25 @@ class FtpModule(TransferModule[FtpOptions]):
 class _Put:
     """Moves the content of one put into a data connection."""
 
-    def __init__(self, threads: Threads, stall: float) -> None:
+    def __init__(self, stall: float) -> None:
         self.sent = 0
         self.begun = False
         self.all_sent = False
-        self._threads = threads
         self._stall = stall
 
     async def copy(self, channel: DataChannel, source: ByteSource) -> None:
         """Send it all; raises SourceBroke when less comes than promised."""
         self.begun = True
-        if source.descriptor is not None and source.size > SMALL and channel.copies_files:
-            await self._copy_in_kernel(channel, source, source.descriptor)
-            return
         blocks = aiter(source)
         try:
             async for block in blocks:
-                async with asyncio.timeout(self._stall):
-                    await channel.write(block)
+                await channel.write(block, self._stall)
                 self.sent += len(block)
         finally:
             if isinstance(blocks, AsyncGenerator):
                 await blocks.aclose()
         if 0 <= source.size != self.sent:
             raise SourceBroke(f"the content has {self.sent} instead of {source.size} bytes")
-
-    async def _copy_in_kernel(
-        self, channel: DataChannel, source: ByteSource, descriptor: int
-    ) -> None:
-        while self.sent < source.size:
-            left = await source.allow(min(KERNEL_BLOCK, source.size - self.sent))
-            while left > 0:
-                moved = await self._copy_some(channel, descriptor, source.offset + self.sent, left)
-                self.sent += moved
-                left -= moved
-                source.count(moved)
-
-    async def _copy_some(
-        self, channel: DataChannel, descriptor: int, position: int, count: int
-    ) -> int:
-        try:
-            async with asyncio.timeout(self._stall):
-                moved = await channel.send_file(descriptor, position, count, self._threads)
-        except OSError as error:
-            if error.errno in _DISK_ERRORS:
-                raise SourceBroke(f"the content cannot be read: {error.strerror}") from error
-            raise
-        if not moved:
-            raise SourceBroke(f"the content ends at byte {position}")
-        return moved
 
 
 def _cannot_go_on(name: str, why: str) -> RemoteVerify:

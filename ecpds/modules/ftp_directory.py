@@ -8,7 +8,6 @@ Spec: transfer-modules-protocols.md 1.2; RFC 3659 section 7.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -23,7 +22,6 @@ from ecpds.model.errors import (
 )
 from ecpds.model.listing import ListingFormat
 from ecpds.modules.ftp_control import argument
-from ecpds.modules.ftp_data import DataChannel
 from ecpds.modules.ftp_flow import Act
 from ecpds.modules.ftp_listing import (
     GLOB,
@@ -134,16 +132,11 @@ class Lister:
         act = Act(command, f"listing of {directory!r}", Phase.LIST, missing=True)
         splitter = LineSplitter(encoding)
         async with session.flows.flow(act) as flow:
-            while block := await _next_block(flow.channel, limit):
+            while block := await flow.channel.read(limit):
                 yield _read_lines(splitter.feed(block), reader, encoding)
             await flow.channel.finish()
             await session.flows.conclude(flow, act)
         yield _read_lines(splitter.close(), reader, encoding)
-
-
-async def _next_block(channel: DataChannel, limit: float) -> bytes:
-    async with asyncio.timeout(limit):
-        return await channel.read()
 
 
 def _read_lines(lines: list[str | None], reader: LineReader, encoding: str) -> Batch:

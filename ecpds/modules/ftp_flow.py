@@ -198,12 +198,12 @@ class Flows:
         if self._uses_extended():
             reply = await self._ask_epsv()
             if reply.positive:
-                return (peer, epsv_port(reply.text))
+                return (peer, epsv_port(reply.lines[-1]))
             if not self._may_change() or reply.code < 500:
                 raise refusal(reply, "EPSV", Phase.DATA)
             self._remember("PASV")
         reply = await self._control.demand("PASV", "PASV", Phase.DATA)
-        address, port = pasv_address(reply.text)
+        address, port = pasv_address(reply.lines[-1])
         return (address if self._link.options.trust_address else peer, port)
 
     async def _ask_epsv(self) -> Reply:
@@ -248,21 +248,19 @@ class Flows:
         return opening
 
     async def _complete(self, opening: Opening, act: Act) -> tuple[socket.socket, Reply]:
-        sock = await self._connected(opening, act) if isinstance(opening, Dialled) else None
-        try:
-            reply = await self._control.reply()
-            if not reply.preliminary:
-                if reply.positive:
-                    self._control.abort()  # nobody knows what comes next
-                raise act.refused(reply)
-            return sock or await self._connected(opening, act), reply
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
+        # The reply first: where we connect, the server has accepted by then, and one wait is
+        # enough; where it refuses, it says why.
+        reply = await self._control.reply()
+        if not reply.preliminary:
+            if reply.positive:
+                self._control.abort()  # nobody knows what comes next
+            raise act.refused(reply)
+        return await self._connected(opening, act), reply
 
     async def _connected(self, opening: Opening, act: Act) -> socket.socket:
-        """Await the connection; when it fails, the reply to the command tells more."""
+        """Await the connection; when it fails, the final reply to the command tells more."""
+        if (ready := opening.ready()) is not None:
+            return ready
         try:
             async with asyncio.timeout(self._link.limits.opening):
                 return await opening.complete()
