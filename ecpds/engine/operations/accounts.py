@@ -167,18 +167,29 @@ class AccountOperations:
 
         Raises Unauthenticated with one text for every cause, in constant time.
         """
+        user = await self.check_password(name, password)
+        token = passwords.random_token("")
+        now = self._core.clock.now()
+        expires = now + self._core.settings.security.session_lifetime
+        await self._core.store.write(
+            store_login, user.name, passwords.token_hash(token), peer, now, expires
+        )
+        return token, user
+
+    async def check_password(self, name: str, password: Secret) -> WebUser:
+        """Return the active web user with that password; Unauthenticated, in constant time."""
         stored = await self._core.store.read(accounts.web_user, name)
         known = stored.password_hash if stored else None
         fits = await self._core.passwords.verify(known, password)
         if not fits or stored is None or not stored.user.active:
             raise Unauthenticated("name or password is wrong")
-        token = passwords.random_token("")
-        now = self._core.clock.now()
-        expires = now + self._core.settings.security.session_lifetime
-        await self._core.store.write(
-            store_login, stored.user.name, passwords.token_hash(token), peer, now, expires
-        )
-        return token, stored.user
+        return stored.user
+
+    async def peek_session(self, token: str) -> WebUser | None:
+        """Return the web user of a live session without prolonging it; None if there is none."""
+        hashed, now = passwords.token_hash(token), self._core.clock.now()
+        found = await self._core.store.read(read_session, hashed, now)
+        return None if found is None else found[1]
 
     async def by_session(self, token: str) -> WebUser | None:
         """Return the web user of a live session, whose expiry slides; None if there is none."""
@@ -207,6 +218,23 @@ class AccountOperations:
         if found is None or (found.expires_at is not None and found.expires_at <= now):
             raise Unauthenticated("the token is not valid")
         return found
+
+    async def token_holder(self, secret: str) -> tuple[accounts.Token, WebUser]:
+        """Return the live token with that secret and its active owner; Unauthenticated."""
+        found = await self._core.store.read(read_holder, passwords.token_hash(secret))
+        now = self._core.clock.now()
+        if found is None or (found[0].expires_at is not None and found[0].expires_at <= now):
+            raise Unauthenticated("the token is not valid")
+        return found
+
+    async def tokens(self) -> list[accounts.Token]:
+        """Return all tokens, without their secrets."""
+        return await self._core.store.read(accounts.tokens)
+
+    async def delete_token(self, number: int, actor: Actor) -> None:
+        """Delete a token; it is refused from now on."""
+        now = self._core.clock.now()
+        await self._core.store.write(remove_token, number, actor, self._teller, now=now)
 
     async def new_token(self, token: accounts.Token, actor: Actor) -> str:
         """Create a token; return its secret, which is not stored."""
@@ -329,6 +357,25 @@ def read_session(
     if session is None or stored is None or not stored.user.active:
         return None
     return session, stored.user
+
+
+def read_holder(db: Connection, hashed: str) -> tuple[accounts.Token, WebUser] | None:
+    """Return the token with that hash and its active owner, None when one of them is gone."""
+    token = accounts.token(db, hashed)
+    owner = accounts.web_user(db, token.owner) if token is not None else None
+    if token is None or owner is None or not owner.user.active:
+        return None
+    return token, owner.user
+
+
+def remove_token(
+    db: Connection, number: int, actor: Actor, teller: Teller, *, now: datetime
+) -> None:
+    """Delete a token, audit included."""
+    found = accounts.token_by_id(db, number)
+    if found is None or not accounts.delete_token(db, number):
+        raise NotFound(f"Token {number} not found")
+    record(db, actor, "delete", "token", found.name, {}, teller, now=now)
 
 
 def store_token(

@@ -14,7 +14,14 @@ from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.decode import Where
 from ecpds.model.destination import Destination, DestinationState
-from ecpds.model.errors import Conflict, InvalidName, NotFound, PreconditionFailed, RuleError
+from ecpds.model.errors import (
+    BadState,
+    Conflict,
+    InvalidName,
+    NotFound,
+    PreconditionFailed,
+    RuleError,
+)
 from ecpds.model.families import SchedulerOptions
 from ecpds.model.names import checked, nearest
 from ecpds.model.rulesettings import parse_alias, parse_force
@@ -25,6 +32,7 @@ from ecpds.store.codec import plain
 from ecpds.store.db import Connection
 
 S = TransferStatus
+KEEP = "***"  # a masked secret that comes back unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +104,16 @@ class DestinationOperations:
         where: Where | None = None,
         must_be_new: bool = False,
         if_version: int | None = None,
+        dry_run: bool = False,
     ) -> None:
-        """Create or replace a destination after checking everything it says."""
-        ready = check_destination(self._core, destination, where or Where())
+        """Create or replace a destination after checking everything it says.
+
+        Secret options of three stars keep what is stored.  `dry_run` only checks.
+        """
         snapshot = self._core.snapshot
+        present = snapshot.destinations.get(destination.name)
+        kept = kept_options(destination.options, present.destination.options if present else {})
+        ready = check_destination(self._core, replace(destination, options=kept), where or Where())
         for number, host in enumerate(destination.hosts):
             if host not in snapshot.hosts:
                 place = (where or Where()).at("hosts").at(number)
@@ -109,6 +123,10 @@ class DestinationOperations:
                 place = (where or Where()).at("aliases").at(number).at("to")
                 near = nearest(alias.to, snapshot.destinations)
                 raise place.error(f"there is no destination {alias.to!r}", near)
+        if dry_run:
+            if present is not None and must_be_new:
+                raise Conflict(f"Destination {destination.name} exists")
+            return
         now = self._core.clock.now()
         await self._core.store.write(
             store_destination, ready, actor, self._teller, now=now, must_be_new=must_be_new,
@@ -141,6 +159,21 @@ class DestinationOperations:
         if immediate:
             await self._interrupt_all(name, f"destination stopped by {actor.name}")
 
+    async def hold(
+        self, name: str, actor: Actor, *, reason: str = "", immediate: bool = False
+    ) -> None:
+        """Stop with a reason, until it is released."""
+        await self._set_state(name, StoredState.STOP, actor, "hold", reason=reason or "held")
+        if immediate:
+            await self._interrupt_all(name, f"destination held by {actor.name}")
+
+    async def release(self, name: str, actor: Actor) -> None:
+        """Start a stopped or held destination; BadState for one that is neither."""
+        entry = self._core.snapshot.destination(name)
+        if entry.state is not StoredState.STOP:
+            raise BadState(f"Destination {name} is not held", status=entry.state.value)
+        await self.start(name, actor)
+
     async def restart(self, name: str, actor: Actor, *, immediate: bool = False) -> None:
         """Stop and start again."""
         await self.stop(name, actor, immediate=immediate)
@@ -159,11 +192,13 @@ class DestinationOperations:
             for file in list(retrieval.meters):
                 retrieval.stop(file, reason)
 
-    async def _set_state(self, name: str, state: StoredState, actor: Actor, action: str) -> None:
+    async def _set_state(
+        self, name: str, state: StoredState, actor: Actor, action: str, *, reason: str = ""
+    ) -> None:
         self._core.snapshot.destination(name)
         now = self._core.clock.now()
         await self._core.store.write(
-            change_state, name, state, actor, action, self._teller, now=now
+            change_state, name, state, actor, action, self._teller, now=now, reason=reason
         )
         await self._engine.reload()
 
@@ -171,8 +206,15 @@ class DestinationOperations:
 def masked(core: Core, options: Mapping[str, Any]) -> dict[str, str]:
     """Return options with the values of secret keys as stars."""
     return {
-        key: "***" if value and core.catalogue.is_secret(key) else value
+        key: KEEP if value and core.catalogue.is_secret(key) else value
         for key, value in options.items()
+    }
+
+
+def kept_options(options: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with values of three stars replaced by the present ones."""
+    return {
+        key: present.get(key, value) if value == KEEP else value for key, value in options.items()
     }
 
 
@@ -280,13 +322,14 @@ def change_state(
     teller: Teller,
     *,
     now: datetime,
+    reason: str = "",
 ) -> None:
     """Store a decision of a person; a start begins at the first host and round."""
     found = destinations.get(db, name)
     if found is None:
         raise NotFound(f"Destination {name} not found")
     by = actor.name if state is not StoredState.WAIT else ""
-    destinations.set_state(db, name, state, by=by)
+    destinations.set_state(db, name, state, by=by, reason=reason)
     if state is StoredState.WAIT:
         fresh = replace(found[1], current_host="", failures=0, round=1, switched_at=None)
         destinations.set_run(db, name, fresh)

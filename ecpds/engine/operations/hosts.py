@@ -7,7 +7,13 @@ from datetime import datetime, timedelta
 
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, difference, record
-from ecpds.engine.operations.destinations import masked, sealed_options, secret_keys
+from ecpds.engine.operations.destinations import (
+    KEEP as KEEP,
+    kept_options,
+    masked,
+    sealed_options,
+    secret_keys,
+)
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.decode import Where
@@ -33,7 +39,6 @@ from ecpds.store.codec import plain
 from ecpds.store.db import Connection
 
 TEST_LIMIT = timedelta(seconds=60)
-KEEP = "***"  # a masked secret that comes back unchanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +105,24 @@ class HostOperations:
         where: Where | None = None,
         must_be_new: bool = False,
         if_version: int | None = None,
+        dry_run: bool = False,
     ) -> None:
         """Create or replace a host after checking everything it says.
 
-        A password of three stars keeps the one that is stored.
+        A password or secret option of three stars keeps the one that is stored.  `dry_run` only
+        checks.
         """
-        ready = check_host(self._core, host, where or Where())
+        present = self._core.snapshot.hosts.get(host.name)
+        kept = kept_options(host.options, present.host.options if present else {})
+        ready = check_host(self._core, replace(host, options=kept), where or Where())
+        if dry_run:
+            if present is not None and must_be_new:
+                raise Conflict(f"Host {host.name} exists")
+            return
         now = self._core.clock.now()
         password = host.password
-        if password.reveal() == KEEP and host.name in self._core.snapshot.hosts:
-            password = self._core.snapshot.host(host.name).host.password
+        if password.reveal() == KEEP and present is not None:
+            password = present.host.password
         await self._core.store.write(
             store_host, ready, self._core.vault.seal(password), actor, self._teller, now=now,
             secret=secret_keys(self._core), must_be_new=must_be_new, if_version=if_version,

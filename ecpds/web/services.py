@@ -1,0 +1,45 @@
+"""What pages and API work with; built once by the monitor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ecpds.engine.core import Core
+from ecpds.engine.operations.accounts import AccountOperations
+from ecpds.engine.operations.destinations import DestinationOperations
+from ecpds.engine.operations.files import FileOperations
+from ecpds.engine.operations.hosts import HostOperations
+from ecpds.engine.operations.site import SiteOperations
+from ecpds.engine.operations.transfers import TransferOperations
+from ecpds.engine.supervisor import Engine
+from ecpds.web.live import Live
+from ecpds.web.render import Renderer
+from ecpds.web.routes import Route
+from ecpds.web.statics import Statics
+
+Ready = Callable[[], dict[str, dict[str, object]]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """All operations, and the parts of the web layer that handlers share."""
+
+    engine: Engine
+    transfers: TransferOperations
+    destinations: DestinationOperations
+    hosts: HostOperations
+    accounts: AccountOperations
+    files: FileOperations
+    site: SiteOperations
+    live: Live
+    renderer: Renderer
+    statics: Statics
+    endpoints: Callable[[], Mapping[str, str]]
+    ready: Ready
+    routes: tuple[Route, ...] = field(default=())
+
+    @property
+    def core(self) -> Core:
+        """Return the parts of the engine."""
+        return self.engine.core
