@@ -338,7 +338,10 @@ class AcquisitionScheduler:
             run.count(Outcome.REGISTRATION_ERROR.value)
             run.error(text)
         if names:
-            self._submitted(Registered(file=0, transfers=(), destinations=tuple(names)))
+            first = min((one.expires_at for one in done if one.expires_at), default=None)
+            self._submitted(
+                Registered(file=0, transfers=(), destinations=tuple(names), expires_at=first)
+            )
 
     async def _delete(self, module: TransferModule[Any], batch: Sequence[Choice], run: Run) -> None:
         for choice in batch:

@@ -6,6 +6,7 @@ then marked as written.  A crash may repeat lines but never loses one.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ class EventLog:
         self._classic = self._file(settings.classic)
         self._json = self._file(settings.json)
         self._seen = -1
+        self._one_at_a_time = asyncio.Lock()
 
     def _file(self, text: str) -> EventFile | None:
         if not text or text == "off":
@@ -86,15 +88,19 @@ class EventLog:
 
     async def drain(self) -> None:
         """Write everything that is committed now."""
-        while rows := await self._core.store.read(history.unwritten, limit=BATCH):
-            records = [record for _, record in rows]
-            await self._core.threads.run("disk", self._write, records)
-            self._core.failpoints.hit("eventlog.written")
-            await self._core.store.write(history.written, rows[-1][0])
-            self._core.metrics.events_written.inc(len(rows))
-            for record in records:
-                name = record.get("destination", {}).get("name", "")
-                self._core.bus.tell("event", record["id"], destination=name)
+        async with self._one_at_a_time:
+            while rows := await self._core.store.read(history.unwritten, limit=BATCH):
+                await self._write_rows(rows)
+
+    async def _write_rows(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        records = [record for _, record in rows]
+        await self._core.threads.run("disk", self._write, records)
+        self._core.failpoints.hit("eventlog.written")
+        await self._core.store.write(history.written, rows[-1][0])
+        self._core.metrics.events_written.inc(len(rows))
+        for record in records:
+            name = record.get("destination", {}).get("name", "")
+            self._core.bus.tell("event", record["id"], destination=name)
 
     def _write(self, records: Sequence[dict[str, Any]]) -> None:
         if self._classic is not None:

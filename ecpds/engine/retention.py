@@ -34,10 +34,16 @@ class Retention:
         self._core = core
         self._teller = Teller(node=core.node)
         self._wake = asyncio.Event()
+        self._until: datetime | None = None
 
     def poke(self) -> None:
         """Look now."""
         self._wake.set()
+
+    def expect(self, expires_at: datetime | None) -> None:
+        """Look again when something expires before the next look."""
+        if expires_at is not None and self._until is not None and expires_at < self._until:
+            self._wake.set()
 
     async def run(self) -> None:
         """Serve until cancelled: at each expiry, and at least each housekeeping interval."""
@@ -51,6 +57,7 @@ class Retention:
             due = await self._core.store.read(transfers.next_expiry)
             if due is not None:
                 until = min(until, max(due, clock.now() + timedelta(milliseconds=200)))
+            self._until = until
             await clock.wait(self._wake, until)
 
     async def expire(self) -> int:

@@ -113,6 +113,7 @@ class Registered:
     updated: bool = False
     skipped: bool = False
     destinations: tuple[str, ...] = ()
+    expires_at: datetime | None = None  # of the first of the transfers that does
 
 
 def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
@@ -358,6 +359,7 @@ def _create(db: Connection, plan: Plan, *, now: datetime) -> Registered:
         file=number,
         transfers=tuple(ids),
         destinations=tuple(one.destination for one in plan.transfers),
+        expires_at=min(one.expires_at for one in plan.transfers),
     )
 
 
@@ -410,6 +412,7 @@ def _replace(
         transfers=tuple(ids),
         updated=True,
         destinations=tuple(transfer.destination for transfer in found),
+        expires_at=min(one.expires_at for one in plan.transfers),
     )
 
 

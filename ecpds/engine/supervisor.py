@@ -147,7 +147,7 @@ class Engine:
 
     def _acquisition(self, pair: tuple[str, str]) -> AcquisitionScheduler:
         made = AcquisitionScheduler(
-            self.core, *pair, slots=self.acquisition_slots, submitted=self._acquired
+            self.core, *pair, slots=self.acquisition_slots, submitted=self.accepted
         )
         self.acquisitions[pair] = made
         return made
@@ -173,7 +173,9 @@ class Engine:
             scheduler.poke()
         self.core.bus.tell("destination", name, destination=name)
 
-    def _acquired(self, registered: Registered) -> None:
+    def accepted(self, registered: Registered) -> None:
+        """Wake everybody whom a new submission concerns."""
+        self.retention.expect(registered.expires_at)
         for name in registered.destinations:
             self.poke_retrieval(name)
             self.poke(name)
@@ -191,7 +193,7 @@ class Engine:
         if submission.on_duplicate == "overwrite":
             await self.interrupt(planned.key, "content replaced")
         registered = await self.core.store.write(register, planned, now=now)
-        self._acquired(registered)
+        self.accepted(registered)
         return registered
 
     async def interrupt(self, key: tuple[str, str, str], reason: str) -> None:

@@ -16,13 +16,14 @@ from ecpds.engine.operations.accounts import (
 )
 from ecpds.engine.operations.actor import Actor, difference
 from ecpds.engine.operations.destinations import (
+    KEEP,
     check_destination,
     remove_destination,
     sealed_options,
     secret_keys,
     store_destination,
 )
-from ecpds.engine.operations.hosts import KEEP, check_host, remove_host, store_host
+from ecpds.engine.operations.hosts import check_host, remove_host, store_host
 from ecpds.engine.operations.siteexport import export, user_facts
 from ecpds.engine.operations.sitefile import DataUserSpec, HostSpec, PolicySpec, Site, WebUserSpec
 from ecpds.engine.supervisor import Engine

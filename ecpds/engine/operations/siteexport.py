@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from ecpds.engine.operations.destinations import secret_keys
-from ecpds.engine.operations.hosts import KEEP
+from ecpds.engine.operations.destinations import KEEP, secret_keys
 from ecpds.engine.operations.sitefile import KINDS
 from ecpds.engine.supervisor import Engine
 from ecpds.model.account import DataUser

@@ -227,14 +227,20 @@ def change_transfer(
 
 
 def delete_transfer(
-    db: Connection, number: int, actor: Actor, teller: Teller, *, now: datetime
+    db: Connection,
+    number: int,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+    comment: str = "",
 ) -> None:
     """Mark a transfer deleted, STOP unless it is done; the file too when it is the last."""
     old = transfers.get(db, number)
     if old is None or old.deleted:
         return
     status = old.status if old.status is S.DONE else S.STOP
-    comment = f"Deleted by {actor.name}"
+    comment = comment or f"Deleted by {actor.name}"
     gone = replace(old, status=status, status_by=actor.name, deleted=True, comment=comment)
     transfers.save(db, gone, now=now)
     history.step(db, number, old.destination, status, time=now, user=actor.name, comment=comment)
