@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Coroutine
@@ -20,9 +19,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from ecpds.base.clock import Clock
+from ecpds.base.logs import get_logger, log_context
 from ecpds.model.errors import ConfigError
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Serve = Callable[[socket.socket, str], Coroutine[Any, Any, None]]
 Context = Callable[[], ssl.SSLContext]
@@ -131,8 +131,8 @@ class Listener:
     """Accepts for one portal; `serve(sock, peer)` runs as a task for each connection.
 
     The socket is non-blocking and closed when `serve` ends, so a `serve` that gives it to a
-    transport returns only when that is closed, or passes `sock.detach()` on.  `cap` bounds
-    the tasks; a client above it gets `refusal` and is hung up on.
+    transport waits for the end of that, and aborts it when cancelled.  `cap` bounds the tasks;
+    a client above it gets `refusal` and is hung up on.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Listener:
         if self._running:
             _, left = await asyncio.wait(self._running, timeout=CLOSE_PATIENCE)
             if left:
-                log.error("connections did not end", extra={"left": len(left)})
+                log.error("connections did not end", left=len(left))
                 return  # to leave the group would be to wait for them
         await group.__aexit__(None, None, None)
 
@@ -219,7 +219,7 @@ class Listener:
             except OSError as error:
                 if error.errno == errno.ECONNABORTED:
                     continue  # the client went away between its SYN and our accept
-                log.warning("cannot accept", extra={"reason": str(error)})
+                log.warning("cannot accept", reason=str(error))
                 await self._clock.sleep(PAUSE)
 
     def _take(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
@@ -242,14 +242,14 @@ class Listener:
                 return  # gone, which was our wish
 
     async def _one(self, sock: socket.socket, peer: str) -> None:
-        with sock:
+        with sock, log_context(peer=peer):
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._serve(sock, peer)
             except OSError as error:
-                log.debug("connection lost", extra={"peer": peer, "reason": str(error)})
-            except Exception:
-                log.exception("connection failed", extra={"peer": peer})
+                log.debug("connection lost", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - one client may not end the others
+                log.error("connection failed", exc=error)  # noqa: TRY400 - the trace is in `exc`
 
     def _ended(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
         sock.close()  # still open when the task was cancelled before its first step

@@ -8,13 +8,14 @@ import io
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.peers.programs import find
-from tests.protocol.ftprig import Rig, running
+from tests.protocol.ftprig import Rig, running, until
 
 MIB = 1024 * 1024
 NAMES = ["plain", "with space", 'a "quoted" b', "é ü 漢字", ".hidden", "[a] {b}", "50% #1", "+&;'"]
@@ -309,3 +310,33 @@ async def test_data_connections_resume_the_control_session(
                 return client.resumed
 
         assert await asyncio.to_thread(work) == 10
+
+
+_VICTIM = """
+import ftplib, os, signal, sys, time
+client = ftplib.FTP_TLS() if sys.argv[2] == "tls" else ftplib.FTP()
+client.connect("127.0.0.1", int(sys.argv[1]))
+client.login("alice", "secret")
+if sys.argv[2] == "tls":
+    client.prot_p()
+data, _ = client.ntransfercmd("STOR /NORTH/x")
+data.sendall(b"x" * int(sys.argv[3]))
+time.sleep(float(sys.argv[4]))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+@pytest.mark.parametrize(("kind", "after"), [("clear", 0.1), ("tls", 0)])
+async def test_a_killed_client_registers_nothing(
+    tmp_path: Path, kind: str, after: float, size: int
+) -> None:
+    async with running(tmp_path) as rig:
+        for _ in range(3):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _VICTIM, str(rig.port), kind, str(size), str(after)
+            )
+            assert await process.wait() == -9
+            await until(lambda: rig.portal.connections == 0)
+        assert list(rig.north.iterdir()) == []
+        assert set(rig.gate.parked) <= {("alice", "/NORTH/x")}

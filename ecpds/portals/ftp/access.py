@@ -5,16 +5,16 @@ Spec: RFC 4217 (AUTH TLS), RFC 2228 (PBSZ, PROT); portal.md 1.4, 1.5 and 3.1.
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 
+from ecpds.base.logs import get_logger
 from ecpds.model.account import Protocol
 from ecpds.model.errors import EcpdsError, InvalidName, NotFound
 from ecpds.model.secret import Secret
 from ecpds.portals.ftp.control import Connection
 from ecpds.vfs.contract import Password, Session
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_FAILURES: Final = 4  # the fourth failed login closes
 
@@ -43,7 +43,7 @@ async def password(c: Connection, argument: str) -> None:
         _refuse(c, error)
         return
     c.enter(session)
-    log.info("ftp login", extra={"user": name, "peer": c.peer, "tls": c.channel.secure})
+    log.info("ftp login", tls=c.channel.secure)
     c.reply(230, *(c.site.gate.banner(name) or "Logged in").splitlines())
 
 

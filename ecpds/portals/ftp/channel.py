@@ -13,6 +13,7 @@ import re
 import select
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -152,6 +153,20 @@ class ControlChannel:
         self._unsent += tls.take()  # a key update asks for an answer
         if count != MORE:
             self._end()
+
+    async def settle(self, seconds: float) -> float:
+        """Wait for the client to go away, or to prove by its next command that it lives.
+
+        Returns by how many seconds the timer was late, 0 when there was news before.
+        """
+        begun = time.monotonic()  # the loop's own clock stands still between two rounds
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.ended and b"\n" not in self._lines:
+                    await self._news()
+        except TimeoutError:
+            return time.monotonic() - begun - seconds
+        return 0.0
 
     def is_alive(self) -> bool:
         """Tell whether the client still holds this connection, as the kernel knows it now."""

@@ -9,14 +9,14 @@ Spec: RFC 959, RFC 1123 section 4.1, RFC 4217; portal.md 3.1.
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from ecpds.base.logs import get_logger, log_context
 from ecpds.model.errors import (
     ConnectionLost,
     EcpdsError,
@@ -34,7 +34,7 @@ from ecpds.portals.ftp.site import MAX_STRANGERS, Site
 from ecpds.portals.listener import canonical
 from ecpds.vfs.contract import Session
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_PATH: Final = 4096  # bytes of an absolute path, so that nested CWDs stay bounded
 MAX_STRANGE_COMMANDS: Final = 50  # before login
@@ -66,6 +66,7 @@ class Connection:
         self.local = canonical(self.bound)
         self.channel = ControlChannel(sock)
         self._commands = commands
+        self._context = ExitStack()  # what every line of the log has
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
         self._link: DataLink | None = None
@@ -95,13 +96,14 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the client until one of the two goes away."""
-        try:
-            if await self._admitted():
-                await self._serve()
-        except ConnectionLost as error:
-            log.debug("client gone", extra={"peer": self.peer, "reason": error.message})
-        finally:
-            await self._leave()
+        with self._context:
+            try:
+                if await self._admitted():
+                    await self._serve()
+            except ConnectionLost as error:
+                log.debug("client gone", reason=error.message)
+            finally:
+                await self._leave()
 
     async def _admitted(self) -> bool:
         site = self.site
@@ -169,7 +171,7 @@ class Connection:
                 if not self.channel.ended:
                     await self.channel.room(0)
         except (TimeoutError, EcpdsError) as error:
-            log.debug("no orderly end", extra={"peer": self.peer, "reason": str(error)})
+            log.debug("no orderly end", reason=str(error))
         finally:
             self.channel.close()
 
@@ -201,6 +203,7 @@ class Connection:
         verb, _, argument = line.partition(" ")
         verb = verb.upper()
         self.site.counts.commands += 1
+        log.debug("command", verb=verb, argument="***" if verb == "PASS" else argument)
         if (command := self._known_command(verb, argument)) is None:
             return
         if self._session is not None:
@@ -211,8 +214,8 @@ class Connection:
             await command.run(self, argument)
         except EcpdsError as error:
             self.fail(error)
-        except Exception:
-            log.exception("command failed", extra={"peer": self.peer, "verb": verb})
+        except Exception as error:  # noqa: BLE001 - the next command may work
+            log.error("command failed", exc=error, verb=verb)  # noqa: TRY400 - trace is in `exc`
             self.reply(451, "Local error, tell the operators")
 
     def _known_command(self, verb: str, argument: str) -> Command | None:
@@ -243,7 +246,7 @@ class Connection:
         """Queue the reply that belongs to an error; hang up after a final one."""
         row = answers.answer(error, login=login)
         if row is answers.LOCAL:
-            log.error("request failed", extra={"peer": self.peer, "reason": str(error)})
+            log.error("request failed", exc=error)
         self.reply(row.code, answers.text(error, row))
         self.leaving = self.leaving or row.final
 
@@ -259,6 +262,7 @@ class Connection:
     def enter(self, session: Session) -> None:
         """Take the session of a user who just logged in."""
         self._session = session
+        self._context.enter_context(log_context(user=session.profile.user.login))
         self.site.counts.sessions += 1
         self.site.counts.logins += 1
         self.failures = 0

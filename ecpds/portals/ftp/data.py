@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, ParamSpec, TypeVar
 
+from ecpds.base.logs import get_logger
 from ecpds.base.threads import Threads
 from ecpds.model.errors import (
     ConnectionLost,
@@ -37,7 +38,7 @@ from ecpds.portals.ftp.tls import MORE, TlsLayer
 from ecpds.portals.ftp.turns import Pipe, sendfile
 from ecpds.vfs.contract import Reader, Writer
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,6 +81,7 @@ class DataLink:
         self._phase = Phase.CONNECT
         self._waits = 0
         self._is_over = False  # the client has ended its side
+        self._begun = 0.0
         self.moved = 0
 
     # ---- beginning and end
@@ -99,6 +101,17 @@ class DataLink:
             self._setup.close()
         self._check()
         self._phase = Phase.DATA
+        self._begun = time.monotonic()
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether TLS protects it."""
+        return self._tls is not None
+
+    @property
+    def lasted(self) -> float:
+        """How long it is or was in use, in seconds."""
+        return time.monotonic() - self._begun
 
     async def secure(self, context: ssl.SSLContext) -> None:
         """Do the TLS handshake.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
@@ -11,7 +10,9 @@ from datetime import timedelta
 from typing import Final
 
 from ecpds.base.clock import Clock
+from ecpds.base.logs import get_logger
 from ecpds.base.settings import FtpSettings
+from ecpds.base.tasks import every
 from ecpds.base.threads import Threads
 from ecpds.model.errors import ConfigError
 from ecpds.portals.ftp.commands import COMMANDS
@@ -21,7 +22,7 @@ from ecpds.portals.ftp.site import Counts, Site
 from ecpds.portals.listener import Listener
 from ecpds.vfs.contract import Gate
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 ROUND: Final = timedelta(seconds=2)  # how often sessions are looked at that somebody ended
 REFUSAL: Final = b"421 Too many connections\r\n"
@@ -99,7 +100,8 @@ class FtpPortal:
         bound = await self._listener.start()
         self._rounds = asyncio.TaskGroup()
         await self._rounds.__aenter__()
-        self._round = self._rounds.create_task(self._look_around(), name="ftp-rounds")
+        look = every("ftp-rounds", ROUND, self._look_around, self._site.clock)
+        self._round = self._rounds.create_task(look, name="ftp-rounds")
         return bound
 
     async def drain(self) -> None:
@@ -118,7 +120,7 @@ class FtpPortal:
             async with asyncio.timeout(PARTING):
                 await self._listener.drain()
         except TimeoutError:
-            log.warning("cutting connections", extra={"left": self.connections})
+            log.warning("cutting connections", left=self.connections)
         await self._listener.close()
         rounds, self._rounds = self._rounds, None
         if rounds is not None and self._round is not None:
@@ -135,12 +137,10 @@ class FtpPortal:
 
     async def _look_around(self) -> None:
         """Hang up on sessions that ended elsewhere, and take unused passive ports back."""
-        while True:
-            await self._site.clock.sleep(ROUND)
-            for connection in tuple(self._connections):
-                connection.drop_old_setup()
-                if connection.is_closing:
-                    connection.stop("Your session was ended", at_once=True)
+        for connection in tuple(self._connections):
+            connection.drop_old_setup()
+            if connection.is_closing:
+                connection.stop("Your session was ended", at_once=True)
 
 
 async def _resolved(host: str) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import select
 from typing import Final
 
-log = logging.getLogger(__name__)
+from ecpds.base.logs import get_logger
+
+log = get_logger(__name__)
 
 PIPE_SIZE: Final = 1024 * 1024  # what an unprivileged process may ask for
 
