@@ -10,12 +10,18 @@ from typing import Any
 from ecpds.base import passwords
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, record
-from ecpds.engine.operations.destinations import sealed_options
+from ecpds.engine.operations.destinations import kept_options, sealed_options
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.account import DataUser, Policy, WebUser
 from ecpds.model.decode import Where
-from ecpds.model.errors import Conflict, InvalidName, NotFound, Unauthenticated
+from ecpds.model.errors import (
+    Conflict,
+    InvalidName,
+    NotFound,
+    PreconditionFailed,
+    Unauthenticated,
+)
 from ecpds.model.names import checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.store import accounts
@@ -60,18 +66,32 @@ class AccountOperations:
         *,
         where: Where | None = None,
         must_be_new: bool = False,
+        if_version: int | None = None,
+        dry_run: bool = False,
     ) -> None:
-        """Create or replace a data user."""
+        """Create or replace a data user; `dry_run` only checks.
+
+        Secret options of three stars keep what is stored.
+        """
         where = where or Where()
-        ready = await self.check_user(user, where)
+        present = await self._core.store.read(accounts.user, user.login)
+        kept = self._kept(user.options, present.user.options if present else {})
+        ready = await self.check_user(replace(user, options=kept), where)
+        if dry_run:
+            if present is not None and must_be_new:
+                raise Conflict(f"Data user {user.login} exists")
+            return
         hashed = await self._hashed(credentials.password)
         now = self._core.clock.now()
         sealed = seal_credentials(self._core, credentials)
         await self._core.store.write(
             store_user, ready, hashed, sealed, actor, self._teller, now=now,
-            must_be_new=must_be_new,
+            must_be_new=must_be_new, if_version=if_version,
         )  # fmt: skip
         self._core.bus.tell("account", user.login)
+
+    def _kept(self, options: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
+        return kept_options(options, self._core.configuration.opened(present))
 
     async def check_user(self, user: DataUser, where: Where) -> DataUser:
         """Check name, destinations, policies and options; return what is to be stored."""
@@ -103,11 +123,36 @@ class AccountOperations:
         """Return all policies."""
         return await self._core.store.read(accounts.policies)
 
-    async def put_policy(self, policy: Policy, actor: Actor, *, where: Where | None = None) -> None:
-        """Create or replace a policy."""
-        ready = self.check_policy(policy, where or Where())
+    async def policy(self, name: str) -> Policy:
+        """Return one policy; NotFound."""
+        found = await self._core.store.read(accounts.policy, name)
+        if found is None:
+            raise NotFound(f"Policy {name} not found")
+        return found
+
+    async def put_policy(
+        self,
+        policy: Policy,
+        actor: Actor,
+        *,
+        where: Where | None = None,
+        must_be_new: bool = False,
+        instead_of: Policy | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        """Create or replace a policy, only if it is still `instead_of` when that is given."""
+        present = await self._core.store.read(accounts.policy, policy.name)
+        kept = self._kept(policy.options, present.options if present else {})
+        ready = self.check_policy(replace(policy, options=kept), where or Where())
+        if dry_run:
+            if present is not None and must_be_new:
+                raise Conflict(f"Policy {policy.name} exists")
+            return
         now = self._core.clock.now()
-        await self._core.store.write(store_policy, ready, actor, self._teller, now=now)
+        await self._core.store.write(
+            store_policy, ready, actor, self._teller, now=now, must_be_new=must_be_new,
+            instead_of=instead_of,
+        )  # fmt: skip
         self._core.bus.tell("account", "")
 
     def check_policy(self, policy: Policy, where: Where) -> Policy:
@@ -142,19 +187,30 @@ class AccountOperations:
         return await self._core.store.read(accounts.web_users)
 
     async def put_web_user(
-        self, user: WebUser, credentials: Credentials, actor: Actor, *, where: Where | None = None
+        self,
+        user: WebUser,
+        credentials: Credentials,
+        actor: Actor,
+        *,
+        where: Where | None = None,
+        must_be_new: bool = False,
+        if_version: int | None = None,
+        dry_run: bool = False,
     ) -> None:
-        """Create or replace a web user."""
+        """Create or replace a web user; `dry_run` only checks."""
         try:
             checked("web user", user.name)
         except InvalidName as error:
             raise (where or Where()).at("name").error(error.message) from None
+        if dry_run:
+            return
         hashed = await self._hashed(credentials.password)
         totp = None if credentials.totp is None else self._core.vault.seal(credentials.totp)
         now = self._core.clock.now()
         await self._core.store.write(
-            store_web_user, user, hashed, totp, actor, self._teller, now=now
-        )
+            store_web_user, user, hashed, totp, actor, self._teller, now=now,
+            must_be_new=must_be_new, if_version=if_version,
+        )  # fmt: skip
 
     async def delete_web_user(self, name: str, actor: Actor) -> None:
         """Delete a web user with its sessions."""
@@ -286,11 +342,14 @@ def store_user(
     *,
     now: datetime,
     must_be_new: bool = False,
+    if_version: int | None = None,
 ) -> None:
     """Write a checked data user, audit included."""
     old = accounts.user(db, user.login)
     if old is not None and must_be_new:
         raise Conflict(f"Data user {user.login} exists")
+    if if_version is not None and (old is None or old.version != if_version):
+        raise PreconditionFailed(f"Data user {user.login} was changed meanwhile")
     kept = old.password_hash if old else ""
     totp = old.totp_secret if old else ""
     accounts.put_user(
@@ -307,9 +366,21 @@ def store_user(
 
 
 def store_policy(
-    db: Connection, policy: Policy, actor: Actor, teller: Teller, *, now: datetime
+    db: Connection,
+    policy: Policy,
+    actor: Actor,
+    teller: Teller,
+    *,
+    now: datetime,
+    must_be_new: bool = False,
+    instead_of: Policy | None = None,
 ) -> None:
     """Write a checked policy, audit included."""
+    old = accounts.policy(db, policy.name)
+    if old is not None and must_be_new:
+        raise Conflict(f"Policy {policy.name} exists")
+    if instead_of is not None and old != instead_of:
+        raise PreconditionFailed(f"Policy {policy.name} was changed meanwhile")
     accounts.put_policy(db, policy, now=now)
     record(db, actor, "put", "policy", policy.name, {}, teller, now=now)
 
@@ -323,9 +394,15 @@ def store_web_user(
     teller: Teller,
     *,
     now: datetime,
+    must_be_new: bool = False,
+    if_version: int | None = None,
 ) -> None:
     """Write a web user, audit included; a new password ends its sessions."""
     old = accounts.web_user(db, user.name)
+    if old is not None and must_be_new:
+        raise Conflict(f"Web user {user.name} exists")
+    if if_version is not None and (old is None or old.version != if_version):
+        raise PreconditionFailed(f"Web user {user.name} was changed meanwhile")
     kept = old.password_hash if old else ""
     kept_totp = old.totp_secret if old else ""
     accounts.put_web_user(

@@ -154,6 +154,44 @@ class TransferOperations:
 
         return await self._change(number, actor, "prioritise", change)
 
+    async def change(
+        self,
+        number: int,
+        actor: Actor,
+        *,
+        priority: int | None = None,
+        scheduled: datetime | None = None,
+        expires: datetime | None = None,
+        check: Callable[[Transfer], None] | None = None,
+    ) -> Transfer:
+        """Change what a person may decide; `check` sees the row first and may raise.
+
+        Raises InputError (out of range, an end before the start), BadState (nothing waits for the
+        scheduled time any more).
+        """
+        if priority is not None and not 0 <= priority <= 99:
+            raise InputError(f"priority {priority} is not in 0..99", pointer="priority")
+
+        def change(old: Transfer, now: datetime) -> Transfer:
+            if check is not None:
+                check(old)
+            new = old if priority is None else replace(old, priority=priority)
+            if scheduled is not None:
+                if old.status not in {S.WAIT, S.RETR, S.HOLD, S.SCHE}:
+                    raise BadState(
+                        f"the transfer is {old.status.word}, not waiting", status=old.status.word
+                    )
+                new = replace(
+                    new, scheduled_at=scheduled, queue_at=scheduled, due_at=max(scheduled, now)
+                )
+            if expires is not None:
+                new = replace(new, expires_at=expires)
+            if (scheduled or expires) and not max(now, new.scheduled_at) < new.expires_at:
+                raise InputError("it would expire before it can be sent", pointer="expires")
+            return new
+
+        return await self._change(number, actor, "change", change)
+
     async def delete(self, number: int, actor: Actor) -> None:
         """Stop and delete a transfer; its content goes when no other transfer needs it."""
         present = await self.get(number)
