@@ -2,7 +2,8 @@
 
 Directories below `tree` are destinations.  There is no store, no queue and no history: what a test
 wants to know is in `downloads`, `uploads` and `sessions` of the gate and on the disk.  Failures are
-arranged by setting attributes of the gate (`banned`, `full`, `quota`, `max_file_size`, `stopping`).
+arranged by setting attributes of the gate (`banned`, `full`, `quota`, `max_file_size`, `rate`,
+`stopping`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fnmatch
 import hashlib
 import os
 import shutil
+import time
 import unicodedata
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -90,12 +92,17 @@ class DiskReader(Reader):
         self.node = node
         self.descriptor = descriptor
         self.size = os.fstat(descriptor).st_size
+        self.rate = gate.rate
         self._gate = gate
         self._sent = 0
         self._offset = 0
+        self._begun = time.monotonic()
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self.descriptor, min(length, _BLOCK), offset)
+
+    def pause(self, sent: int) -> float:
+        return _pause(sent, self.rate, self._begun)
 
     def count(self, sent: int, *, offset: int = 0, last: bool = True) -> None:
         self._sent += sent
@@ -133,6 +140,9 @@ class DiskWriter(Writer):
         self.limit = min(
             (n for n in (gate.max_file_size, gate.quota) if n is not None), default=None
         )
+        self.rate = gate.rate
+        self._begun = time.monotonic()
+        self._base = offset
         self._session = session
         self._gate = gate
         self._path = path
@@ -157,6 +167,9 @@ class DiskWriter(Writer):
         self._add(self.received, self.received + count)
         self._check(self.received)
 
+    def pause(self) -> float:
+        return _pause(self.received - self._base, self.rate, self._begun)
+
     def _check(self, end: int) -> None:
         if self._gate.full:
             raise StorageFull("no volume has room")
@@ -180,7 +193,11 @@ class DiskWriter(Writer):
         self.received = self._extents[-1][1] if self._extents else 0
 
     async def commit(
-        self, *, size: int | None = None, digests: Mapping[str, str] | None = None
+        self,
+        *,
+        size: int | None = None,
+        digests: Mapping[str, str] | None = None,
+        etag: str | None = None,
     ) -> Node:
         if self._extents not in ([], [(0, self.received)]):
             raise Incomplete("some bytes in the middle are missing")
@@ -197,12 +214,18 @@ class DiskWriter(Writer):
         place.parent.mkdir(parents=True, exist_ok=True)
         self._spool.replace(place)
         self._done = True
+        self._register(etag)
+        await self.close()
+        return self._gate.node(self._path)
+
+    def _register(self, etag: str | None) -> None:
         if self._mtime:
             self._gate.source_times[self._path] = self._mtime
         self._gate.metadata[self._path] = self._metadata
+        self._gate.etags.pop(self._path, None)
+        if etag is not None:
+            self._gate.etags[self._path] = f'"{etag}"'
         self._gate.uploads.append(self._path)
-        await self.close()
-        return self._gate.node(self._path)
 
     def park(self) -> None:
         self._park = True
@@ -494,6 +517,8 @@ class DiskGate(Gate):
         self.parked: dict[tuple[str, str], Path] = {}
         self.source_times: dict[str, datetime] = {}
         self.metadata: dict[str, Mapping[str, str]] = {}
+        self.etags: dict[str, str] = {}  # those that came with an upload, quoted
+        self.rate: int | None = None  # bytes a second of each transfer
         self.spooled = 0
         self.touches = 0
 
@@ -541,6 +566,7 @@ class DiskGate(Gate):
         except (FileNotFoundError, NotADirectoryError) as error:
             raise NotFound(f"{path} is not there") from error
         directory = place.is_dir()
+        own = f'"{found.st_ino:x}-{found.st_mtime_ns:x}"'
         mtime = datetime.fromtimestamp(found.st_mtime_ns // 1000 / 1e6, UTC)
         return Node(
             name=path.rpartition("/")[2],
@@ -550,7 +576,7 @@ class DiskGate(Gate):
             mtime=None if path == "/" else mtime,
             transfer_id=None if directory else found.st_ino,
             file_id=None if directory else found.st_ino,
-            etag="" if directory else f'"{found.st_ino:x}-{found.st_mtime_ns:x}"',
+            etag="" if directory else self.etags.get(path, own),
             checksum="" if directory or found.st_size > _BLOCK else digest(place, "adler32"),
             destination=path.split("/")[1],
             metadata=self.metadata.get(path, {}),
@@ -566,6 +592,10 @@ def _accepts(account: Account, credential: Credential) -> bool:
         wanted = credential.line.split()[:2]
         return any(line.split()[:2] == wanted for line in account.ssh_keys)
     return False
+
+
+def _pause(moved: int, rate: int | None, begun: float) -> float:
+    return max(0.0, begun + moved / rate - time.monotonic()) if rate else 0.0
 
 
 def digest(place: Path, algorithm: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,29 @@ async def test_limit_of_a_big_upload_holds_while_the_kernel_copies(tmp_path: Pat
             await data.send(bytes(64 * MIB), end=False)
         assert (await c.reply())[0] == 552
         assert _nothing_there(rig)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_a_rate_cap_holds_both_ways(tmp_path: Path, secure: bool) -> None:
+    content = os.urandom(400 * KIB)
+    async with (
+        running(tmp_path, tls="implicit" if secure else "off") as rig,
+        rig.client(implicit=secure) as c,
+    ):
+        rig.gate.rate = 2 * MIB
+        began = time.monotonic()
+        assert (await c.put("STOR /NORTH/x", content))[0] == 226
+        middle = time.monotonic()
+        assert await c.get("RETR /NORTH/x") == content
+        end = time.monotonic()
+        assert middle - began > 0.1  # 0.2 s, less what fits into one block
+        assert end - middle > 0.1
+        rig.gate.rate = 1000  # the next block would come in four seconds
+        data = await c.begin("RETR /NORTH/x")
+        assert await data.reader.readexactly(100) == content[:100]
+        assert (await c("ABOR"))[0] == 426
+        assert (await c.reply())[0] == 226
+        data.reset()
 
 
 async def test_two_uploads_of_one_name(tmp_path: Path) -> None:

@@ -208,11 +208,12 @@ class DataLink:
         Raises:
             SourceBroke: the content cannot be read or is shorter than its size.
         """
-        if self._tls is None and reader.size - offset > BLOCK:
+        if self._tls is None and reader.rate is None and reader.size - offset > BLOCK:
             await self._send_by_kernel(reader, offset)
             return
+        step = _step(reader.rate)
         while offset < reader.size:
-            data = reader.read(offset, min(BLOCK, reader.size - offset))
+            data = reader.read(offset, min(step, reader.size - offset))
             if not data:
                 raise SourceBroke("the stored content is too short")
             offset += len(data)
@@ -220,7 +221,7 @@ class DataLink:
                 os.posix_fadvise(reader.descriptor, offset, 8 * BLOCK, os.POSIX_FADV_WILLNEED)
             await self.send(data)
             if offset < reader.size:
-                await asyncio.sleep(0)  # the others, when this client is always ready
+                await self._pause(reader.pause(self.moved))
 
     async def _send_by_kernel(self, reader: Reader, offset: int) -> None:
         sock, patience = self._connected.fileno(), PATIENCE_MS
@@ -275,14 +276,16 @@ class DataLink:
 
     async def _receive_in_loop(self, writer: Writer, promise: int | None) -> bool:
         """Take bytes until the end (False) or until so many come at once that threads pay."""
-        at_once, waits = 0, self._waits
+        at_once, waits, view = 0, self._waits, self._scratch[: _step(writer.rate)]
         while at_once < 4 * BLOCK:
-            count = await self._receive(self._scratch)
+            count = await self._receive(view)
             if not count:
                 return False
-            writer.write(self._scratch[:count])
+            writer.write(view[:count])
             self._count(count, promise)
-            at_once = at_once + count if waits == self._waits else count
+            if writer.rate is not None:
+                await self._pause(writer.pause())
+            at_once = at_once + count if waits == self._waits and writer.rate is None else count
             waits = self._waits
         return True
 
@@ -312,7 +315,7 @@ class DataLink:
             if count != MORE:
                 break
             await self._flush(tls)  # a key update asks for an answer
-            await asyncio.sleep(0)
+            await self._pause(writer.pause())
             if not (count := await self._receive(self._scratch)):
                 raise ConnectionLost("the data connection ended without TLS close_notify")
             tls.feed(self._scratch[:count])
@@ -360,6 +363,22 @@ class DataLink:
             if sock.fileno() >= 0:
                 (self._loop.remove_writer if write else self._loop.remove_reader)(sock)
 
+    async def _pause(self, seconds: float) -> None:
+        """Give others their turn, or sleep as long as the rate demands; ABOR ends it."""
+        self._check()
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        self._before_wait()
+        future = self._future = self._loop.create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            return
+        finally:
+            self._future = None
+
     def _check(self) -> None:
         if self._broken is not None:
             raise self._broken
@@ -402,6 +421,11 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
 def _done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _step(rate: int | None) -> int:
+    """Return the size of a block: small for a low rate, so that it flows."""
+    return BLOCK if rate is None else max(4096, min(BLOCK, rate // 8))
 
 
 def _is_network(error: OSError) -> bool:
