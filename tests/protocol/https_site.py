@@ -217,5 +217,5 @@ async def site(
     finally:
         await client.close()
         await portal.close()
-        threads.close()
+        await asyncio.to_thread(threads.close)
         assert gate.sessions == [], "a session was left open"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from urllib.parse import urlencode
 
 from ecpds.model.errors import (
@@ -144,7 +145,7 @@ class Service:
             answer = self._pages.error(ask, error)
         answer.headers |= cross_origin(ask, self._cors)
         # the rest of a refused upload is not worth its time
-        answer.close = ask.body.present or bool(ask.fault)
+        answer.close = ask.body.present or answer.status == HTTPStatus.BAD_REQUEST
         return answer
 
     def _origins(self, session: Session) -> str:
@@ -196,6 +197,11 @@ class Service:
         except IsDirectory:
             if visit.place.kind is Kind.FILE:
                 raise
+            if visit.ask.method == "HEAD":
+                # rclone 1.75 takes everything for a file that has no slash and does not redirect
+                node = await visit.session.stat(visit.path)
+                await visit.send(self._pages.redirect(visit.ask, visit.directory_link(node.path)))
+                return
             await self._browse.listing(visit)
 
 

@@ -126,21 +126,26 @@ class Wire(asyncio.BufferedProtocol):
             raise ConnectionResetError("the client has gone")
 
     async def linger(self, timeout: float) -> None:
-        """Drop what else the client sends of the present body, for so many seconds.
+        """Drop what else the client sends, for so many seconds, if it is likely to send more.
 
         To close at once would reset the connection, and with it the answer that is under way.
         """
-        if self._body is None or self.is_gone:
+        if self.is_gone or not self._unread:
             return
-        self._body.cut()
+        if self._body is not None:
+            self._body.cut()
         self._hold(False)
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()  # inside TLS the client has to look at the length
         until = self._loop.time() + timeout
-        while self._body is not None and not self._ended and not self.closed.is_set():
+        while self._unread and not self._ended and not self.closed.is_set():
             if self._loop.time() >= until:
                 return
             await self._wait(until)
+
+    @property
+    def _unread(self) -> bool:
+        return self._deaf or self._body is not None
 
     def close(self) -> None:
         """Close after what is still to be sent."""
@@ -314,7 +319,7 @@ class Wire(asyncio.BufferedProtocol):
                 host=fields.get("host", "" if version == "1.1" else "localhost"),
                 body=body,
                 version=version,
-                keep=_keeps(version, head.tokens("connection")),
+                keep=not fault and _keeps(version, method, head.tokens("connection")),
                 fault=fault,
             )
         )
@@ -355,8 +360,8 @@ class Wire(asyncio.BufferedProtocol):
             self._wanted.set_result(None)
 
 
-def _keeps(version: str, tokens: Sequence[str]) -> bool:
-    """Tell whether the client wants to use the connection again."""
-    if "close" in tokens or "upgrade" in tokens:
+def _keeps(version: str, method: str, tokens: Sequence[str]) -> bool:
+    """Tell whether the connection can be used again, and the client wants to."""
+    if "close" in tokens or "upgrade" in tokens or method == "CONNECT":
         return False
     return version == "1.1" or "keep-alive" in tokens
