@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,9 +50,11 @@ class Bus:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self.told: Counter[str] = Counter()  # hints by kind, for caches that must not be stale
 
     def tell(self, kind: str, name: object, *, destination: str = "") -> None:
         """Hint that something changed."""
+        self.told[kind] += 1
         if self._listeners:
             hint = Hint(kind, str(name), destination)
             for listener in self._listeners:

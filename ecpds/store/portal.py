@@ -143,6 +143,7 @@ RENAME = statement("""
         target = :target, key_target = COALESCE(:key_target, key_target),
         temporary = :temporary, changed_at = :now
     WHERE id = :id""")
+PARKED_PLACES = statement("SELECT user, destination, path FROM parked_upload")
 DROP_PARKED = statement("""
     DELETE FROM parked_upload
     WHERE user = :user AND (destination, path) IN (
@@ -435,6 +436,12 @@ def park(
     """Remember an upload that broke off; of more than `most` of one user the oldest are dropped."""
     files.park(db, user, destination, path, volume=volume, temporary=temporary, size=size, now=now)
     db.execute(DROP_PARKED.sql, {"user": user, "most": most})
+
+
+def parked_places(db: Connection) -> set[tuple[str, str, str]]:
+    """Return user, destination and path of all parked uploads."""
+    rows = db.execute(PARKED_PLACES.sql)
+    return {(row["user"], row["destination"], row["path"]) for row in rows}
 
 
 def rename_transfer(

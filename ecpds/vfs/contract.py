@@ -89,6 +89,7 @@ class Reader(ABC):
     node: Node
     descriptor: int  # plain file descriptor; use pread or sendfile with explicit offsets
     size: int  # bytes
+    rate: int | None = None  # bytes a second that this download may use; see `pause`
 
     @abstractmethod
     def read(self, offset: int, length: int) -> bytes:
@@ -96,7 +97,12 @@ class Reader(ABC):
 
     @abstractmethod
     def count(self, sent: int, *, offset: int = 0, last: bool = True) -> None:
-        """Tell that `sent` bytes from `offset` went out; `last=False` for all but the last range."""
+        """Tell that `sent` bytes from `offset` went out; `last` is false before the last range."""
+
+    def pause(self, sent: int) -> float:
+        """Return the seconds to sleep before the next block, after `sent` bytes in all."""
+        del sent
+        return 0.0
 
     @abstractmethod
     async def close(self, error: BaseException | None = None) -> None:
@@ -121,6 +127,7 @@ class Writer(ABC):
     descriptor: int  # the temporary file, for kernel-side copies
     received: int  # bytes taken so far = offset of the next byte when written in order
     limit: int | None  # bytes this upload may reach (destination's max_file_size and quota)
+    rate: int | None = None  # bytes a second that this upload may use; see `pause`
 
     @abstractmethod
     def write(self, data: bytes | bytearray | memoryview, offset: int | None = None) -> int:
@@ -137,15 +144,24 @@ class Writer(ABC):
         Raises TooLarge, QuotaExceeded or StorageFull as `write` does; call it at least each 16 MiB.
         """
 
+    def pause(self) -> float:
+        """Return the seconds to sleep before the next block is taken from the client."""
+        return 0.0
+
     @abstractmethod
     async def commit(
-        self, *, size: int | None = None, digests: Mapping[str, str] | None = None
+        self,
+        *,
+        size: int | None = None,
+        digests: Mapping[str, str] | None = None,
+        etag: str | None = None,
     ) -> Node:
         """Make the content durable and visible; return its node.  This is the acknowledgement.
 
         `size` and `digests` (algorithm name to hex) are what the client announced; a difference
         raises Incomplete or ChecksumMismatch and nothing is registered.  Holes (out-of-order
-        writes) raise Incomplete.
+        writes) raise Incomplete.  `etag` (without quotes) is shown by every protocol instead of
+        our own: the MD5 form that S3 clients expect.
         """
 
     @abstractmethod
@@ -154,7 +170,7 @@ class Writer(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Release everything; without an earlier `commit` nothing is registered.  Call it twice if you like."""
+        """Release everything; nothing is registered without a `commit`.  May be called twice."""
 
     async def __aenter__(self) -> Writer:
         """Return itself."""
@@ -202,7 +218,7 @@ class Session(ABC):
 
     @abstractmethod
     def absolute(self, path: str, *, base: str = "/") -> str:
-        """Return the normal absolute form of `path` seen from `base`; raise InvalidName or NotFound."""
+        """Return the normal form of `path` seen from `base`; raise InvalidName or NotFound."""
 
     @abstractmethod
     async def stat(self, path: str) -> Node:
@@ -266,7 +282,7 @@ class Session(ABC):
 
     @abstractmethod
     async def digest(self, path: str, algorithm: str) -> str:
-        """Return the hex digest (md5 sha1 sha256 sha512 crc32 crc32c adler32); computed once; needs get."""
+        """Return the hex digest (md5 sha1 sha256 sha512 crc32 crc32c adler32); needs get."""
 
     async def space(self, path: str) -> Space | None:
         """Return the room that an upload to `path` has; None when nothing can be said."""
