@@ -18,7 +18,6 @@ from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.submit import OnDuplicate, Plan, Registered, Submission, plan, register
 from ecpds.engine.versions import key_of
-from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.directory import parse_directory
 from ecpds.model.entry import Entry, Kind
 from ecpds.model.errors import EcpdsError, InputError, RemoteConfig
@@ -144,7 +143,7 @@ class AcquisitionScheduler:
         await self._finished(run)
 
     async def _limited(self, entry: DestinationEntry, host: HostEntry, run: Run) -> None:
-        options = AcquisitionOptions.read(host.host.options)
+        options = host.acquisition
         limit = options.maximum_duration if options.interrupt_slow else None
         async with asyncio.timeout(limit.total_seconds() if limit else None):
             await self._all_lines(entry, host, run)

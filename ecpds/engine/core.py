@@ -18,6 +18,7 @@ from ecpds.base.passwords import Passwords
 from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import PREFIX, Vault
+from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.destination import Destination
 from ecpds.model.errors import EcpdsError, NotFound
 from ecpds.model.families import IncomingOptions, MqttOptions, SchedulerOptions
@@ -72,6 +73,7 @@ class HostEntry:
     host: Host
     access: Access | None  # None: its method or options cannot be used, `problem` says why
     template: Template | None = None  # of a dissemination host
+    acquisition: AcquisitionOptions = AcquisitionOptions()
     problem: str = ""
     version: int = 1
 
@@ -186,9 +188,12 @@ class Configuration:
             access = self._registry.access(host, local_roots=self._roots)
             is_sender = host.role is HostRole.DISSEMINATION
             template = Template.parse(host.directory) if is_sender else None
+            acquisition = AcquisitionOptions.read(host.options)
         except EcpdsError as error:  # a host of a missing module must not stop the start
             return HostEntry(host=host, access=None, problem=error.message, version=version)
-        return HostEntry(host=host, access=access, template=template, version=version)
+        return HostEntry(
+            host=host, access=access, template=template, acquisition=acquisition, version=version
+        )
 
     def opened(self, options: Mapping[str, Any]) -> dict[str, str]:
         """Return options with their sealed values open."""

@@ -156,7 +156,7 @@ class DestinationScheduler:
         if not most:
             self.waits_for = "host_connections"
             return None
-        claim = await self._core.store.write(
+        claim = await self._core.store.write_lazily(
             claim_for, self.name, entry, usable, self._slots, most, now
         )
         if claim.expired:

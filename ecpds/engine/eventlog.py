@@ -7,7 +7,6 @@ then marked as written.  A crash may repeat lines but never loses one.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,6 +17,7 @@ from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core
 from ecpds.model.events import classic
 from ecpds.store import history
+from ecpds.store.codec import dump
 
 log = get_logger(__name__)
 
@@ -96,7 +96,7 @@ class EventLog:
         records = [record for _, record in rows]
         await self._core.threads.run("disk", self._write, records)
         self._core.failpoints.hit("eventlog.written")
-        await self._core.store.write(history.written, rows[-1][0])
+        await self._core.store.write_lazily(history.written, rows[-1][0])
         self._core.metrics.events_written.inc(len(rows))
         for record in records:
             name = record.get("destination", {}).get("name", "")
@@ -107,8 +107,4 @@ class EventLog:
             lines = [line for record in records if (line := classic(record)) is not None]
             self._classic.append(lines)
         if self._json is not None:
-            self._json.append([_line(record) for record in records])
-
-
-def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+            self._json.append([dump(record) for record in records])

@@ -21,6 +21,7 @@ from ecpds.store.db import Connection
 log = get_logger(__name__)
 
 BATCH = 200
+LOOK_EVERY = timedelta(seconds=5)  # at the next expiry at least; asking costs 50 µs
 NEVER_SENT = frozenset(
     {TransferStatus.WAIT, TransferStatus.RETR, TransferStatus.SCHE, TransferStatus.INTR}
 )
@@ -53,7 +54,7 @@ class Retention:
             await self.expire()
             await self.purge_bytes()
             interval = self._core.settings.scheduler.housekeeping_interval
-            until = clock.now() + interval
+            until = clock.now() + min(interval, LOOK_EVERY)
             due = await self._core.store.read(transfers.next_expiry)
             if due is not None:
                 until = min(until, max(due, clock.now() + timedelta(milliseconds=200)))

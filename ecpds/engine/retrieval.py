@@ -18,7 +18,6 @@ from ecpds.engine.core import Core, HostEntry, Snapshot
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import standby_after
 from ecpds.engine.telling import Teller
-from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
@@ -100,7 +99,7 @@ class RetrievalScheduler:
         free = min(free, MOST_CLAIMED, self._slots.limit - self._slots.running)
         if free <= 0:
             return None
-        tasks, next_due = await self._core.store.write(
+        tasks, next_due = await self._core.store.write_lazily(
             claim_retrievals, self.name, now=now, limit=free
         )
         for task in tasks:
@@ -164,7 +163,7 @@ class RetrievalScheduler:
         access = host.access
         if access is None:
             raise RemoteConfig(host.problem)
-        skip = AcquisitionOptions.read(host.host.options).skip_size_check
+        skip = host.acquisition.skip_size_check
         check = not (skip and re.fullmatch(skip, file.source))
         upload = self._core.objects.create(max(file.size, 0))
         try:
@@ -192,7 +191,7 @@ class RetrievalScheduler:
     ) -> None:
         again = host is None or not task.file.host
         if host is not None and task.file.host:
-            again = AcquisitionOptions.read(host.host.options).requeue_on_failure
+            again = host.acquisition.requeue_on_failure
         await self._core.store.write(
             store_failed, task, host, reason, self._core.snapshot, self._teller, started,
             self._core.clock.now(), again=again,
@@ -260,8 +259,18 @@ def store_retrieved(
         remote_host=peer,
         now=now,
     )
-    file = files.get(db, task.file.id)
-    assert file is not None  # noqa: S101 - it was updated just now
+    file = replace(
+        task.file,
+        stored=True,
+        size=stored.size,
+        checksum=stored.checksum,
+        volume=stored.volume,
+        object_key=stored.key,
+        get_started_at=started,
+        get_duration=duration,
+        remote_host=peer,
+        arrived_at=now,
+    )
     names = []
     for one in transfers.of_file(db, file.id):
         if one.status is not TransferStatus.FETC:
@@ -272,7 +281,9 @@ def store_retrieved(
         released = replace(one, status=status, comment="retrieved", size=file.size)
         if one.asap:
             released = replace(released, queue_at=now, due_at=now)
-        transfers.save(db, released, now=now)
+            transfers.save(db, released, now=now)
+        else:
+            transfers.set_status(db, one.id, status, now=now, comment=released.comment)
         history.step(
             db, one.id, one.destination, status, time=now, host=host.name, sent=stored.size,
             duration=duration, comment=f"Retrieved {stored.size} bytes from {host.name}",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from ecpds.model.options import as_text
 from ecpds.model.secret import Secret
@@ -47,9 +47,15 @@ def maybe_length(value: int | None) -> timedelta | None:
     return None if value is None else timedelta(microseconds=value)
 
 
+# Made once: json.dumps with other than its default separators builds an encoder at each call.
+_ENCODE: Final = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, separators=(",", ":")
+).encode
+
+
 def dump(value: Any) -> str:
     """Return compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODE(value)
 
 
 def load(text: str) -> Any:

@@ -9,6 +9,8 @@ from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, difference, record
 from ecpds.engine.operations.destinations import (
     KEEP as KEEP,
+)
+from ecpds.engine.operations.destinations import (
     kept_options,
     masked,
     sealed_options,
