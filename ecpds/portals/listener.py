@@ -163,11 +163,13 @@ class Listener:
         return bool(self._sockets)
 
     async def start(self) -> list[tuple[str, int]]:
-        """Bind and accept; return the address and port of each socket.
+        """Bind and accept; return the address and port of each socket, none for an empty spec.
 
         Raises:
             ConfigError: the spec cannot be bound.
         """
+        if not self._spec:
+            return []  # switched off
         self._sockets = await bind(self._spec)
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()

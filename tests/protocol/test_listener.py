@@ -129,6 +129,17 @@ async def test_the_cap_and_a_server_that_fails() -> None:
         assert (listener.accepted, listener.refused) == (2, 1)
 
 
+async def test_an_empty_spec_is_off() -> None:
+    async def serve(sock: socket.socket, peer: str) -> None:
+        raise AssertionError
+
+    listener = Listener("", serve, clock=SystemClock(), cap=1)
+    assert await listener.start() == []
+    assert not listener.listening
+    await listener.drain()
+    await listener.close()
+
+
 async def test_close_ends_everything_and_can_be_called_twice() -> None:
     async def serve(sock: socket.socket, peer: str) -> None:
         await asyncio.Event().wait()
