@@ -84,6 +84,7 @@ def _document(
             "active": bool(sftp.port),
             "options": {
                 "sftp.port": sftp.port or 22,
+                "sftp.serverHostKey": "ssh-ed25519",
                 "sftp.fingerPrint": _fingerprint(node.settings.data_dir / "ssh"),
             },
         }

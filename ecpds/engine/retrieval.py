@@ -119,10 +119,14 @@ class RetrievalScheduler:
             try:
                 await self._retrieve(task, meter)
             finally:
-                self.meters.pop(task.file.id, None)
-                self.running -= 1
-                self._slots.running -= 1
-                self._wake.set()
+                self._leave(task)
+
+    def _leave(self, task: Task) -> None:
+        """Give the slot back, once; the source is done, the store may still be at work."""
+        if self.meters.pop(task.file.id, None) is not None:
+            self.running -= 1
+            self._slots.running -= 1
+            self._wake.set()
 
     def _host(self, file: DataFile) -> HostEntry:
         name = file.host
@@ -146,6 +150,7 @@ class RetrievalScheduler:
                 log.error("retrieval broke", exc=error)  # noqa: TRY400 - the trace is in `exc`
             await self._failed(task, host, reason_of(error), started)
             return
+        self._leave(task)
         self._core.failpoints.hit("retrieval.stored")
         now = self._core.clock.now()
         names = await self._core.store.write(
