@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from ecpds.base.failpoints import POINTS
-from tests.crash.workload import PASSWORD, USER, Workload, content_of, site
+from tests.crash.workload import LOGIN, Workload, content_of, site
 from tests.daemon import DaemonProcess
 
 pytestmark = pytest.mark.crash
@@ -82,10 +82,9 @@ async def assert_all_well(daemon: DaemonProcess, load: Workload) -> None:
     assert_nothing_partial(daemon)
     context = ssl.create_default_context(cafile=str(daemon.data / "tls/certificate.pem"))
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
-        login = aiohttp.BasicAuth(USER, PASSWORD)
         for name in sorted(load.acknowledged)[:: max(1, len(load.acknowledged) // 40)]:
             url = f"{daemon.endpoints['portal_https']}/ecpds/data/file/IN/{name}"
-            async with session.get(url, auth=login) as answer:
+            async with session.get(url, headers=LOGIN) as answer:
                 assert answer.status == 200, name
                 assert await answer.read() == content_of(name), name
         await assert_all_done(daemon, session)

@@ -17,6 +17,7 @@ import asyncssh
 from tests.daemon import DaemonProcess
 
 USER, PASSWORD = "feeder", "correct horse battery staple"
+LOGIN = {"Authorization": aiohttp.encode_basic_auth(USER, PASSWORD)}
 LIMIT = 20.0  # seconds for one upload
 
 
@@ -102,9 +103,8 @@ class Workload:
     async def _https(self, names: list[str]) -> None:
         context = ssl.create_default_context(cafile=str(self.daemon.data / "tls/certificate.pem"))
         base = self.daemon.endpoints["portal_https"]
-        login = aiohttp.BasicAuth(USER, PASSWORD)
         connector = aiohttp.TCPConnector(ssl=context)
-        async with aiohttp.ClientSession(auth=login, connector=connector) as session:
+        async with aiohttp.ClientSession(headers=LOGIN, connector=connector) as session:
             for name in names:
                 url = f"{base}/ecpds/data/file/IN/{name}"
                 async with session.put(url, data=content_of(name)) as answer:
