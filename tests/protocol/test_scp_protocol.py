@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from ecpds.model.account import Permission, Protocol
 from ecpds.portals.ssh.scp import ScpCommand, parse
-from tests.protocol.diskgate import ALL, Account
+from tests.protocol.diskgate import ALL, Account, DiskSession
 from tests.protocol.sshrig import PATIENCE, Rig, running
 from tests.waiting import until
 
@@ -93,10 +94,14 @@ def test_other_commands(text: str) -> None:
 # --- the client sends
 
 
-async def test_a_file_is_registered_when_it_was_answered(tmp_path: Path) -> None:
+async def test_a_file_is_registered_when_it_was_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Protocol] = []
+    monkeypatch.setattr(DiskSession, "using", lambda _, protocol: seen.append(protocol))
     async with running(tmp_path) as rig, rig.connect() as connection:
         scp = await _open(connection, "scp -pt /NORTH")
-        assert rig.gate.sessions[0].protocol is Protocol.SCP
+        assert seen == [Protocol.SCP]
         await scp.good()
         scp.send(b"T1900000000 0 1900000001 0\n")
         await scp.good()
@@ -272,6 +277,29 @@ async def test_rights(tmp_path: Path) -> None:
         scp.send(b"\0")
         assert "get" in await scp.bad()
         assert await scp.status() == 1
+
+
+async def test_rates_hold_both_ways(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, rig.connect() as connection:
+        rig.gate.rate = 100_000
+        began = time.monotonic()
+        scp = await _open(connection, "scp -t /NORTH")
+        await scp.good()
+        scp.send(b"C0644 50000 f\n")
+        await scp.good()
+        scp.send(b"x" * 50_000 + b"\0")
+        await scp.good()
+        assert await scp.end() == 0
+        assert 0.4 < time.monotonic() - began < 5
+        began = time.monotonic()
+        scp = await _open(connection, "scp -f /NORTH/f")
+        scp.send(b"\0")
+        await scp.line()
+        scp.send(b"\0")
+        assert await scp.take(50_001) == b"x" * 50_000 + b"\0"
+        assert 0.4 < time.monotonic() - began < 5
+        scp.send(b"\0")
+        assert await scp.end() == 0
 
 
 # --- the client fetches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -291,6 +292,34 @@ async def test_a_full_volume_and_a_quota_have_a_text(tmp_path: Path) -> None:
         refused = await client.write(handle, 0, b"xx")
         assert (refused.code, refused.message) == (wire.FAILURE, "Upload quota exceeded")
         assert rig.gate.uploads == []
+
+
+async def test_rates_hold_both_ways_and_only_for_the_file(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig, rig.wire() as client:
+        (rig.north / "f").write_bytes(b"x" * 60_000)
+        (rig.north / "fast").write_bytes(b"y" * 100)
+        fast = (await client.open_file("/NORTH/fast", wire.F_READ)).handle
+        rig.gate.rate = 100_000
+        began = time.monotonic()
+        handle = (await client.open_file("/NORTH/f", wire.F_READ)).handle
+        place, asked = 0, []
+        while place < 60_000:
+            asked.append(
+                client.ask(wire.READ, wire.string(handle), wire.u64(place), wire.u32(6000))
+            )
+            place += 6000
+        assert (await client.read(fast, 0, 100)).data == b"y" * 100
+        assert time.monotonic() - began < 0.4
+        assert b"".join([(await client.answer(one)).data for one in asked]) == b"x" * 60_000
+        assert 0.5 < time.monotonic() - began < 5
+        assert (await client.read(handle, 60_000, 1)).code == wire.EOF
+        began = time.monotonic()
+        handle = await client.create("/NORTH/g")
+        for place in range(0, 60_000, 6000):
+            (await client.write(handle, place, b"z" * 6000)).ok()
+        assert 0.5 < time.monotonic() - began < 5
+        (await client.close(handle)).ok()
+        assert (rig.north / "g").read_bytes() == b"z" * 60_000
 
 
 # --- uploads that break, and their resumption

@@ -153,7 +153,7 @@ class Extensions:
                     break
                 target.write(target_start + place - start, memoryview(block))
                 place += len(block)
-                await asyncio.sleep(0)  # others have their turn between blocks
+                await asyncio.sleep(target.pause())  # others have their turn between blocks
             return wire.status(request, wire.OK)
 
         return Job((key_of(source_name), key_of(target_name), target.path), work)

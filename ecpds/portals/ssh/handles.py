@@ -6,12 +6,12 @@ session.
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from ecpds.base.logs import get_logger
 from ecpds.model.errors import (
     Conflict,
     EcpdsError,
@@ -24,18 +24,24 @@ from ecpds.model.errors import (
 from ecpds.portals.ssh import wire
 from ecpds.vfs.contract import Node, Reader, Session, Writer
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # Open handles of one connection; OpenSSH clients hold a few, parallel tools some dozens.
 MAX_HANDLES = 256
 # A listing answer stays below what the oldest clients accept as one packet.
 _LISTING_BYTES = 32 * 1024
+_SLOW_BLOCK = 4096  # bytes; what a download with a rate gives at once, at least
 
 
 class Handle(ABC):
     """One open thing of an SFTP channel."""
 
     path: str  # normal
+    rate: int | None = None  # bytes a second that it may move; then `pause` tells how
+
+    def pause(self) -> float:
+        """Return the seconds that the next answer is held back."""
+        return 0.0
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`, none at the end."""
@@ -66,17 +72,23 @@ class ReadHandle(Handle):
 
     def __init__(self, reader: Reader) -> None:
         self.path = reader.node.path
+        self.rate = reader.rate
         self.reader = reader
         self._sent = 0
         self._first: int | None = None
 
     def read(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset`, none at the end."""
-        data = self.reader.read(offset, min(length, wire.MAX_DATA))
+        most = wire.MAX_DATA if self.rate is None else max(self.rate // 8, _SLOW_BLOCK)
+        data = self.reader.read(offset, min(length, most, wire.MAX_DATA))
         self._sent += len(data)
         if self._first is None or offset < self._first:
             self._first = offset
         return data
+
+    def pause(self) -> float:
+        """Return the seconds that the next answer is held back."""
+        return self.reader.pause(self._sent)
 
     def attributes(self) -> bytes:
         """Return the encoded attributes of the content that is open, whatever the name has now."""
@@ -155,7 +167,12 @@ class WriteHandle(Handle):
             )
         except PreconditionFailed as error:
             raise NotFound(f"{self.path} is not there") from error
+        self.rate = self.writer.rate
         self._end = start
+
+    def pause(self) -> float:
+        """Return the seconds that the next answer is held back."""
+        return self.writer.pause() if self.writer is not None else 0.0
 
     def write(self, offset: int, data: memoryview) -> None:
         """Take a block; after a failed one the upload can only be closed, and that fails too."""
@@ -202,7 +219,7 @@ class WriteHandle(Handle):
         try:
             await self._session.set_mtime(self.path, mtime)
         except EcpdsError as error:  # the upload is registered: its time is not worth a failure
-            log.warning("the time of an upload was not kept: %s", error)
+            log.warning("the time of an upload was not kept", reason=error.message)
 
     async def abandon(self) -> None:
         """Park what came in order; the rest cannot be gone on with."""

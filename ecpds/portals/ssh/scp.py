@@ -8,12 +8,12 @@ There is no specification; the behaviour is that of OpenSSH's scp.c (functions s
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from ecpds.base.logs import get_logger
 from ecpds.model.errors import (
     Denied,
     EcpdsError,
@@ -28,12 +28,13 @@ from ecpds.model.errors import (
 from ecpds.portals.ssh.link import Link
 from ecpds.vfs.contract import Listing, Node, Reader, Session, Writer, client_text
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 _MAX_LINE = 4096  # bytes; a name has at most 255
 _MAX_DEPTH = 64  # directories in directories
 _HELD = 256 * 1024  # bytes of the client kept before it is made to wait
 _BLOCK = 256 * 1024
+_SLOW_BLOCK = 4096
 _WILD = frozenset("*?[")
 
 
@@ -138,8 +139,7 @@ class ScpService:
         except EcpdsError as error:
             self._say(error)
         except OSError as error:
-            log.error("a file of the hub cannot be used: %s", error)  # noqa: TRY400 - no trace
-            self._tell("input or output error")
+            self._broken(error)
         return 1 if self._errors else 0
 
     # --- lines and bytes ---------------------------------------------------------------------
@@ -185,6 +185,11 @@ class ScpService:
             return False
         raise Incomplete(f"the client stopped: {text}")
 
+    async def _rest(self, seconds: float) -> None:
+        """Wait as the rate of the transfer demands; the client's end is noticed afterwards."""
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
     async def _send(self, data: bytes) -> None:
         self._link.write(data)
         await self._writable.wait()
@@ -193,6 +198,10 @@ class ScpService:
 
     def _say(self, error: EcpdsError) -> None:
         self._tell(client_text(error))
+
+    def _broken(self, error: OSError) -> None:
+        log.error("a file of the hub cannot be used", reason=str(error))
+        self._tell("input or output error")
 
     def _tell(self, text: str) -> None:
         self._errors += 1
@@ -288,13 +297,14 @@ class ScpService:
         failure: EcpdsError | None = None
         left = size
         while left:
-            data = await self._bytes(min(left, _BLOCK))
+            data = await self._bytes(min(left, _step(writer.rate)))
             left -= len(data)
             if failure is None:
                 try:
                     writer.write(data)
                 except EcpdsError as error:
                     failure = error
+                await self._rest(writer.pause())
         if not await self._status():
             failure = Incomplete("the client could not read its file")
         return failure
@@ -371,15 +381,21 @@ class ScpService:
         sent = 0
         try:
             while sent < reader.size:
-                data = reader.read(sent, min(_BLOCK, reader.size - sent))
+                data = reader.read(sent, min(_step(reader.rate), reader.size - sent))
                 if not data:
                     raise Incomplete("the file became shorter")
                 await self._send(data)
                 sent += len(data)
+                await self._rest(reader.pause(sent))
             await self._send(b"\0")
             await self._status()
         finally:
             reader.count(sent)
+
+
+def _step(rate: int | None) -> int:
+    """Return the size of a block: small for a low rate, so that it flows."""
+    return _BLOCK if rate is None else max(_SLOW_BLOCK, min(_BLOCK, rate // 8))
 
 
 def _below(directory: str, name: str) -> str:

@@ -8,7 +8,6 @@ at before a word was said, and ends when the connection ends, by whatever cause.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from datetime import timedelta
 from functools import partial
@@ -18,6 +17,7 @@ from socket import socket
 import asyncssh
 
 from ecpds.base.clock import Clock
+from ecpds.base.logs import get_logger, log_context
 from ecpds.base.settings import SftpSettings
 from ecpds.base.threads import Threads
 from ecpds.model.account import Protocol
@@ -30,10 +30,17 @@ from ecpds.portals.ssh.link import LEAVE_SECONDS, Service
 from ecpds.portals.ssh.scp import ScpService
 from ecpds.portals.ssh.scp import parse as parse_scp
 from ecpds.portals.ssh.sftp import SftpService
-from ecpds.portals.ssh.transport import CIPHERS, EXCHANGES, MACS, SIGNATURES, PortalConnection
+from ecpds.portals.ssh.transport import (
+    CIPHERS,
+    EXCHANGES,
+    MACS,
+    SIGNATURES,
+    PortalChannel,
+    PortalConnection,
+)
 from ecpds.vfs.contract import Credential, Gate, Password, ProvenKey, Session, client_text
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_CHANNELS = 10  # on one connection, as OpenSSH
 _WINDOW = 2 << 20
@@ -91,7 +98,7 @@ class SshPortal:
         try:
             made = await self.threads.run("digest", keys.make, self._host_keys, keys.SLOW)
         except OSError as error:
-            log.warning("no RSA host key could be kept", extra={"reason": str(error)})
+            log.warning("no RSA host key could be kept", reason=str(error))
             return
         self._keys[keys.SLOW] = made
         self._options = self._make_options()
@@ -149,6 +156,10 @@ class SshPortal:
             await self.gate.check(peer)
         except Banned:
             return
+        with log_context(peer=peer):
+            await self._entertain(sock, peer)
+
+    async def _entertain(self, sock: socket, peer: str) -> None:
         async with asyncio.TaskGroup() as group:
             visitor = Visitor(self, peer, group)
             try:
@@ -213,7 +224,7 @@ class Visitor(asyncssh.SSHServer):
             try:
                 known = asyncssh.import_authorized_keys(line)
             except (ValueError, asyncssh.KeyImportError):
-                log.warning("a key of a data user cannot be read", extra={"user": username})
+                log.warning("a key of a data user cannot be read", user=username)
                 continue
             if known.validate(key, self.peer, self.peer) is not None:
                 return True
@@ -241,6 +252,7 @@ class Visitor(asyncssh.SSHServer):
             await session.close()
             return False
         self.session = session
+        log.info("ssh login", user=user)
         welcome = gate.banner(user)
         if welcome and self._connection is not None:  # the last place where SSH shows a text
             self._connection.send_auth_banner(_lines(welcome))
@@ -320,7 +332,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self.ended = asyncio.Event()
         self._visitor = visitor
         self._session = session
-        self._chan: asyncssh.SSHServerChannel[bytes] | None = None
+        self._chan: PortalChannel | None = None
         self._service: Service | None = None
         self._refused = False
         self._full = False  # the client's window, or our buffer for it
@@ -330,6 +342,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """Begin."""
+        if not isinstance(chan, PortalChannel):  # ours makes no other
+            raise TypeError(chan)
         self._chan = chan
         chan.set_write_buffer_limits(high=_WRITE_BUFFER)
 
@@ -353,7 +367,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._refused = True
             return True
         if not self._visitor.channels:
-            self._session.protocol = Protocol.SCP  # for the events of this session
+            self._session.using(Protocol.SCP)
         self._service = ScpService(self._session, self, parsed)
         return True
 
@@ -437,7 +451,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def write(self, data: bytes) -> None:
         """Send data; dropped when the channel is gone."""
         if self._chan is not None and not self._chan.is_closing():
-            self._chan.write(data)
+            self._chan.send(data)
 
     def write_error(self, text: str) -> None:
         """Send a line to the client's standard error."""

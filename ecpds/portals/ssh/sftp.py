@@ -11,21 +11,21 @@ Spec: draft-ietf-secsh-filexfer-02.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from ecpds.base.clock import Clock
+from ecpds.base.logs import get_logger
 from ecpds.base.threads import Threads
 from ecpds.model.errors import EcpdsError, Malformed
 from ecpds.portals.ssh import wire
 from ecpds.portals.ssh.answers import status_of
 from ecpds.portals.ssh.extensions import ANNOUNCED
-from ecpds.portals.ssh.handles import Handles, Places, WriteHandle, key_of
+from ecpds.portals.ssh.handles import Handle, Handles, Places, WriteHandle, key_of
 from ecpds.portals.ssh.jobs import Job
 from ecpds.portals.ssh.link import LEAVE_SECONDS, Link
 from ecpds.portals.ssh.requests import Requests
 from ecpds.vfs.contract import Session
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_JOBS = 64
 _FLUSH_BYTES = 256 * 1024
@@ -109,7 +109,7 @@ class SftpService:
                 async with asyncio.timeout(LEAVE_SECONDS):
                     await handle.abandon()
             except (EcpdsError, OSError, TimeoutError) as error:
-                log.warning("an open file of a lost client was not settled: %s", error)
+                log.warning("an open file of a lost client was not settled", reason=str(error))
 
     async def _settle(self) -> None:
         """Let what runs come to its end, but not for ever."""
@@ -184,40 +184,36 @@ class SftpService:
                 raise Malformed("no such handle")
             handle = self._handles.get(name)
             if kind == wire.READ:
-                self._answer_read(request, handle.read(offset, length))
+                self._read(request, name, handle, offset, length)
                 return
             if len(packet) != wire.TRANSFER.size + length:
                 raise Malformed("the block is not as long as it says")
-            if isinstance(handle, WriteHandle) and handle.writer is None:
-                self._begin(request, self._first_block(request, name, handle, offset, packet))
-                return
-            with packet[wire.TRANSFER.size :] as block:
-                handle.write(offset, block)
-            self._send(wire.status(request, wire.OK))
+            with packet[wire.TRANSFER.size :] as data:
+                self._write(request, name, handle, offset, data)
         except EcpdsError as error:
             self._send(status_of(request, error))
         except OSError as error:
             self._send(_broken(request, error))
 
-    def _answer_read(self, request: int, data: bytes) -> None:
-        if not data:
-            self._send(wire.status(request, wire.EOF))
+    def _read(self, request: int, name: bytes, handle: Handle, offset: int, length: int) -> None:
+        if handle.rate is not None:
+            self._begin(request, _paced_read(request, name, handle, offset, length))
             return
-        self._answers.append(wire.data_head(request, len(data)))
-        self._send(data)
+        data = handle.read(offset, length)
+        if data:
+            self._answers.append(wire.data_head(request, len(data)))
+            self._send(data)
+        else:
+            self._send(wire.status(request, wire.EOF))
 
-    def _first_block(
-        self, request: int, name: bytes, handle: WriteHandle, offset: int, packet: memoryview
-    ) -> Job:
-        """Return the job that opens the writer where the first block belongs and takes it."""
-        block = bytes(packet[wire.TRANSFER.size :])
-
-        async def work() -> bytes:
-            await handle.begin(offset)
-            handle.write(offset, memoryview(block))
-            return wire.status(request, wire.OK)
-
-        return Job((key_of(name), handle.path), work)
+    def _write(
+        self, request: int, name: bytes, handle: Handle, offset: int, data: memoryview
+    ) -> None:
+        if handle.rate is not None or _is_unopened(handle):
+            self._begin(request, _waiting_write(request, name, handle, offset, bytes(data)))
+            return
+        handle.write(offset, data)
+        self._send(wire.status(request, wire.OK))
 
     def _request(self, packet: bytes) -> None:
         if not self._greeted:
@@ -265,9 +261,8 @@ class SftpService:
             answer = status_of(request, error)
         except OSError as error:
             answer = _broken(request, error)
-        except Exception:  # the boundary of the server
-            log.exception("a request failed")
-            answer = wire.status(request, wire.FAILURE, "internal error")
+        except Exception as error:  # noqa: BLE001 - the boundary of the server
+            answer = _mistaken(request, error)
         finally:
             self._jobs.remove(job)
             job.done.set()
@@ -304,10 +299,45 @@ class SftpService:
 
     def _fail(self, reason: str) -> None:
         """End a channel whose requests can no longer be told apart."""
-        log.info("an SFTP client broke the protocol: %s", reason)
+        log.info("an SFTP client broke the protocol", reason=reason)
         self._failed = True
 
 
+def _is_unopened(handle: Handle) -> bool:
+    return isinstance(handle, WriteHandle) and handle.writer is None
+
+
+def _paced_read(request: int, name: bytes, handle: Handle, offset: int, length: int) -> Job:
+    """Return a READ whose answer is held back as the rate of the download demands."""
+
+    async def work() -> bytes:
+        data = handle.read(offset, length)
+        await asyncio.sleep(handle.pause())
+        if not data:
+            return wire.status(request, wire.EOF)
+        return wire.data_head(request, len(data)) + data
+
+    return Job((key_of(name),), work)
+
+
+def _waiting_write(request: int, name: bytes, handle: Handle, offset: int, data: bytes) -> Job:
+    """Return a WRITE that opens the writer where it belongs, or whose answer is held back."""
+
+    async def work() -> bytes:
+        if isinstance(handle, WriteHandle):
+            await handle.begin(offset)
+        handle.write(offset, memoryview(data))
+        await asyncio.sleep(handle.pause())
+        return wire.status(request, wire.OK)
+
+    return Job((key_of(name), handle.path), work)
+
+
 def _broken(request: int, error: OSError) -> bytes:
-    log.error("a file of the hub cannot be used: %s", error)
+    log.error("a file of the hub cannot be used", reason=str(error))
     return wire.status(request, wire.FAILURE, "input or output error")
+
+
+def _mistaken(request: int, error: Exception) -> bytes:
+    log.error("a request failed", exc=error)
+    return wire.status(request, wire.FAILURE, "internal error")

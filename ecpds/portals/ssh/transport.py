@@ -327,6 +327,19 @@ class PortalChannel(asyncssh.SSHServerChannel[bytes]):
             raise asyncssh.ProtocolError("Window exceeded")
         self._accept_data(data)
 
+    def send(self, data: bytes) -> None:
+        """Send data, without keeping a copy when the client takes all of it now."""
+        if (
+            self._send_buf
+            or self._send_chan is None
+            or self._send_state != "open"
+            or len(data) > self._send_window
+            or not self._conn.send_data(self._send_chan, memoryview(data), self._send_pktsize)
+        ):
+            self.write(data)
+        else:
+            self._send_window -= len(data)
+
     def _flush_send_buf(self) -> None:
         while self._send_buf and self._send_window and self._send_chan is not None:
             content, kind = self._send_buf[0]
