@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -168,12 +168,20 @@ async def log_in(target: Target, options: SftpOptions, around: Surroundings) -> 
             with translated_login(visitor):
                 construct = asyncssh.SSHClientConnectionOptions.construct
                 parsed = await construct(None, config=None, **arguments)
-            sock = await open_socket(target, options.port, around)
+            sock = await open_socket(_from_here(target, options), options.port, around)
             return await _hand_shake(sock, parsed, visitor)
     except TimeoutError:
         raise RemoteTimeout(
             f"no login at {target.host} within {limit:g} s", phase=Phase.AUTH
         ) from None
+
+
+def _from_here(target: Target, options: SftpOptions) -> Target:
+    """Return the target with the local address that this family names."""
+    if not options.listen_address:
+        return target
+    sockets = replace(target.sockets, local_address=options.listen_address)
+    return replace(target, sockets=sockets)
 
 
 async def _hand_shake(

@@ -103,6 +103,7 @@ class Target:
     block_size: int = 256 * 1024
     local_roots: tuple[str, ...] = ()  # directories genericFile may use (transfer.file_roots)
     sockets: SocketTuning = field(default_factory=SocketTuning)
+    may_use_old_address: bool = True  # when the name service does not answer
     listing: ListingStyle = field(default_factory=ListingStyle)
 
 

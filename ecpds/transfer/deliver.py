@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -61,6 +61,7 @@ class DeliveryRules:
     verify: Verify = "size"
     resume: ResumePolicy = "auto"
     watch: Watch = field(default_factory=Watch)
+    statistics: bool = True  # keep what the kernel knows of the connection
 
 
 def checked_name(name: str) -> str:
@@ -87,7 +88,7 @@ async def deliver(
     on_partial: Callable[[Partial | None], None] | None = None,
     append: bool = False,
     digests: Mapping[str, str] | None = None,
-    sidecar: Sidecar | None = None,
+    sidecars: Sequence[Sidecar] = (),
 ) -> Delivered:
     """Write `source` under the final name `name` and return what was done.
 
@@ -105,7 +106,7 @@ async def deliver(
         append: with `Naming.temporary` off, go on from the size of the existing final name
             (`if_target_exist = resume`).
         digests: hex digests of the whole content by algorithm, for `verify = "hash"`.
-        sidecar: small file to be written after success.
+        sidecars: small files to be written beside it after success.
 
     Raises:
         RemoteError: with phase; RemoteVerify when size or digest differ.
@@ -125,16 +126,11 @@ async def deliver(
         await delivery.give_up(error)
         raise
     delivery.tell(None)
-    if sidecar is not None:
-        plain = replace(rules, verify="size" if rules.verify == "hash" else rules.verify)
-        content = BytesSource(sidecar.content)
+    plain = replace(rules, verify="size" if rules.verify == "hash" else rules.verify)
+    for one in sidecars:
+        content = BytesSource(one.content)
         await deliver(
-            module,
-            name + sidecar.extension,
-            content,
-            size=len(sidecar.content),
-            rules=plain,
-            clock=clock,
+            module, name + one.extension, content, size=content.size, rules=plain, clock=clock
         )
     return Delivered(
         path=name,
@@ -144,7 +140,7 @@ async def deliver(
         started_at=started_at,
         finished_at=clock.now(),
         resumed_at=delivery.offset,
-        statistics=module.statistics(),
+        statistics=module.statistics() if rules.statistics else {},
     )
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from ecpds.model.decode import opt
 from ecpds.model.host import Host
 from ecpds.model.names import ByteCount, ByteRate
 from ecpds.model.options import OptionFamily, as_text
+from ecpds.model.rules import Policy, RuleSet
 from ecpds.model.secret import Secret
+from ecpds.model.tokens import Vocabulary
 from ecpds.transfer.contract import Naming, Target, Timeouts, TlsTrust
 from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import SlowRule, Watch
@@ -66,9 +68,14 @@ class EctransOptions(OptionFamily):
     stream_timeout: timedelta = opt(
         timedelta(minutes=5), "Longest GET or PUT without any byte.", key="streamTimeout", low=0.001
     )
-    debug: bool = opt(False, "Log what the protocol says.")
+    debug: bool = opt(False, "Log every act of every session.")
     use_dns_name: bool = opt(
-        False, "Give the name to the protocol instead of looking it up.", key="usednsname"
+        False, "Never use addresses that were found earlier.", key="usednsname"
+    )
+    host_selector: str = opt(
+        "",
+        "Rules that give another name; tokens $mover $host $network $group.",
+        key="hostSelector",
     )
     block_size: ByteCount = opt(
         ByteCount(256 * 1024),
@@ -76,15 +83,6 @@ class EctransOptions(OptionFamily):
         key="blockSize",
         low=4096,
         high=16 * 1024 * 1024,
-    )
-    filter_pattern: str = opt(
-        ".*", "Original names that may be compressed (whole name).", key="filterpattern"
-    )
-    filter_minimum_size: ByteCount = opt(
-        ByteCount(0), "Smaller files are sent plain.", key="filterMinimumSize", low=0
-    )
-    check_filter_size: bool = opt(
-        True, "Send the original unless the compressed copy is smaller.", key="checkfiltersize"
     )
     create_checksum: bool = opt(
         False, "Write a sidecar file with the checksum.", key="createChecksum"
@@ -280,7 +278,30 @@ class SessionOptions(NamingOptions):
     )
 
 
-def target_of(host: Host, ectrans: EctransOptions, *, local_roots: tuple[str, ...] = ()) -> Target:
+HOST_TOKENS: Final = Vocabulary.make("mover host network group")
+
+
+def selected_host(host: Host, rules: str, *, node: str) -> str:
+    """Return the name or address that `ectrans.hostSelector` gives, the Host's own without any.
+
+    Raises RuleError or TemplateError for a text that cannot be read.
+    """
+    if not rules.strip():
+        return host.host
+    values = {
+        "mover": node,
+        "host": host.host,
+        "network": host.network_code,
+        "group": host.transfer_group,
+    }
+    parsed = RuleSet.parse(rules, policy=Policy.MOST, vocabulary=HOST_TOKENS)
+    chosen = parsed.choose("", values)
+    return (chosen.rule.result.strip() if chosen is not None else "") or host.host
+
+
+def target_of(
+    host: Host, ectrans: EctransOptions, *, local_roots: tuple[str, ...] = (), node: str = ""
+) -> Target:
     """Return where and as whom to connect, out of a Host and its `ectrans` options.
 
     `directory` stays empty: on a dissemination host that field is a template, on an acquisition
@@ -288,7 +309,7 @@ def target_of(host: Host, ectrans: EctransOptions, *, local_roots: tuple[str, ..
     """
     return Target(
         host_name=host.name,
-        host=host.host,
+        host=selected_host(host, ectrans.host_selector, node=node),
         login=host.login,
         password=host.password,
         tls=ectrans.tls(),
@@ -296,6 +317,7 @@ def target_of(host: Host, ectrans: EctransOptions, *, local_roots: tuple[str, ..
         block_size=ectrans.block_size,
         local_roots=local_roots,
         sockets=ectrans.sockets(),
+        may_use_old_address=not ectrans.use_dns_name,
     )
 
 
@@ -310,6 +332,7 @@ def delivery_rules(
         watch=Watch(
             stall=ectrans.stream_timeout, longest=ectrans.put_timeout, slow=upload.slow_rule()
         ),
+        statistics=ectrans.socket_statistics,
     )
 
 

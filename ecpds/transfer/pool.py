@@ -20,6 +20,7 @@ from typing import Any
 from ecpds.model.errors import EcpdsError, RemoteError, RemoteTimeout, Stopping
 from ecpds.transfer.contract import Surroundings, Target, TransferModule
 from ecpds.transfer.registry import Access
+from ecpds.transfer.trace import trace
 
 HOSTS = 10_000
 """Hosts that are remembered although nobody uses them."""
@@ -208,6 +209,8 @@ class Pool:
             raise RemoteTimeout(
                 f"no session with {target.host or target.host_name} in time"
             ) from None
+        if access.ectrans.debug:
+            trace(module)
         return _Idle(access, module, context, 0.0, 0.0)
 
     async def _give_back(self, lane: _Lane, idle: _Idle) -> None:

@@ -7,7 +7,7 @@ value = class).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -16,7 +16,7 @@ from ecpds.model.errors import ConfigError, InputError, RemoteConfig
 from ecpds.model.host import Host
 from ecpds.model.names import nearest
 from ecpds.model.options import OptionFamily
-from ecpds.transfer.contract import Target, TransferModule
+from ecpds.transfer.contract import Sidecar, Target, TransferModule
 from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import Meter, Throttle, Watch
 from ecpds.transfer.options import (
@@ -47,6 +47,35 @@ class Access:
     retrieval: RetrievalOptions
     delivery: DeliveryRules  # for `deliver`
     fetching: Watch  # for `fetch`
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Return the algorithms whose digests a delivery needs, none for most hosts."""
+        needed = self.ectrans.create_checksum or self.ectrans.verify == "hash"
+        return self.ectrans.checksum if needed else ()
+
+    def sidecars(self, name: str, digests: Mapping[str, str]) -> list[Sidecar]:
+        """Return the checksum files to be written beside the remote file `name`.
+
+        `digests`: hex of the content by algorithm, as asked for by `digests`.
+        """
+        if not self.ectrans.create_checksum:
+            return []
+        return [
+            Sidecar(
+                extension=self._extension(algorithm),
+                content=_sidecar_text(self.ectrans.sidecar_form, name, digests[algorithm]).encode(
+                    errors="surrogateescape"
+                ),
+            )
+            for algorithm in self.ectrans.checksum
+            if algorithm in digests
+        ]
+
+    def _extension(self, algorithm: str) -> str:
+        if algorithm == "md5" and isinstance(self.options, NamingOptions):
+            return self.options.digest_extension
+        return f".{algorithm}"
 
     def upload_meter(self, *shared: Throttle) -> Meter:
         """Return the meter of one delivery, with its own rate limit and those it shares."""
@@ -99,8 +128,8 @@ class Registry:
             raise ConfigError(f"no transfer method {method!r}", key="method", nearest=near)
         return found
 
-    def access(self, host: Host, *, local_roots: tuple[str, ...] = ()) -> Access:
-        """Return how `host` is used.
+    def access(self, host: Host, *, local_roots: tuple[str, ...] = (), node: str = "") -> Access:
+        """Return how `host` is used; `node` is the name of this one, for `ectrans.hostSelector`.
 
         Raises RemoteConfig when its method is unknown or an option cannot be read.
         """
@@ -111,6 +140,7 @@ class Registry:
             ectrans = EctransOptions.read(given)
             upload = UploadOptions.read(given)
             retrieval = RetrievalOptions.read(given)
+            target = target_of(host, ectrans, local_roots=local_roots, node=node)
         except InputError as error:
             raise RemoteConfig(f"host {host.name}: {error.message}", host=host.name) from error
         watch = Watch(
@@ -119,7 +149,7 @@ class Registry:
         ignore_check = isinstance(options, NamingOptions) and options.ignore_check
         return Access(
             module=module,
-            target=target_of(host, ectrans, local_roots=local_roots),
+            target=target,
             options=options,
             ectrans=ectrans,
             upload=upload,
@@ -133,6 +163,10 @@ class Registry:
 
 def _meter(rate: int | None, shared: tuple[Throttle, ...]) -> Meter:
     return Meter((Throttle(rate), *shared) if rate else shared)
+
+
+def _sidecar_text(form: str, name: str, digest: str) -> str:
+    return digest if form == "raw" else f"{digest}  {name.rpartition('/')[2]}\n"
 
 
 def method_name(name: str) -> str:

@@ -15,10 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ecpds.base.logs import get_logger
 from ecpds.model.errors import Phase, RemoteConfig, RemoteTimeout, RemoteTransient
 
 if TYPE_CHECKING:
     from ecpds.transfer.contract import Surroundings, Target
+
+log = get_logger(__name__)
 
 SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; the socket module has no name for it
 
@@ -106,7 +109,7 @@ class Addresses:
                 "dns", socket.getaddrinfo, name, port, type=socket.SOCK_STREAM
             )
         except (OSError, UnicodeError) as error:
-            return self._fall_back(name, port, error)
+            return self._fall_back(target, name, port, error)
         if not target.address:
             self._remember(name, [(family, str(where[0])) for family, _, _, _, where in found])
         return [(int(family), tuple(where)) for family, _, _, _, where in found]
@@ -117,12 +120,13 @@ class Addresses:
         if len(self._last) > self._limit:
             self._last.popitem(last=False)
 
-    def _fall_back(self, name: str, port: int, error: Exception) -> list[Address]:
+    def _fall_back(self, target: Target, name: str, port: int, error: Exception) -> list[Address]:
         known = self._last.get(name)
-        if known is None:
+        if known is None or not target.may_use_old_address:
             raise RemoteTransient(
                 f"the name {name!r} cannot be looked up: {error}", phase=Phase.RESOLVE
             ) from None
+        log.warning("name not found, last address used", host=target.host_name, name=name)
         return [(family, (where, port)) for family, where in known]
 
 

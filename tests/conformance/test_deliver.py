@@ -150,7 +150,7 @@ async def test_the_sidecar_lies_beside_the_file(case: Case, tmp_path: Path) -> N
     """Written after it."""
     async with site(case, tmp_path) as there:
         sidecar = Sidecar(extension=".md5", content=b"0123456789abcdef0123456789abcdef")
-        await there.deliver("d/f", b"content", sidecar=sidecar)
+        await there.deliver("d/f", b"content", sidecars=[sidecar])
         assert there.files() == {"d/f": b"content", "d/f.md5": sidecar.content}
 
 

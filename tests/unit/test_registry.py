@@ -125,3 +125,68 @@ def test_all_families_fit_into_one_catalogue_and_secrets_are_marked() -> None:
     assert {"ectrans.retryCount", "upload.minimumRate", "retrieval.rateThrottling"} <= keys
     assert all(entry.help for entry in catalogue.entries())
     assert catalogue.check({"file.fsync": "no"}, "host") == {"file.fsync": "no"}
+
+
+SELECTOR = """\
+($network == L; $mover == node-1) 10.0.0.1
+($group == {fast.*}) fast.example.org
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "group", "node", "chosen"),
+    [
+        ("L", "", "node-1", "10.0.0.1"),
+        ("L", "", "node-2", "north.example.org"),
+        ("I", "fastest", "node-1", "fast.example.org"),
+    ],
+)
+def test_rules_may_give_another_address(network: str, group: str, node: str, chosen: str) -> None:
+    host = Host(
+        name="north",
+        method="genericSftp",
+        host="north.example.org",
+        network_code=network,
+        transfer_group=group,
+        options={"ectrans.hostSelector": SELECTOR},
+    )
+    assert Registry(BUILTIN).access(host, node=node).target.host == chosen
+
+
+def test_rules_that_cannot_be_read_are_told() -> None:
+    host = Host(name="n", method="genericFile", options={"ectrans.hostSelector": "($nope == 1) x"})
+    with pytest.raises(RemoteConfig):
+        Registry(BUILTIN).access(host)
+
+
+def sidecars(digests: dict[str, str], **options: object) -> dict[str, bytes]:
+    given = {key.replace("__", "."): value for key, value in options.items()}
+    access = Registry(BUILTIN).access(Host(name="n", method="genericFile", options=given))
+    return {one.extension: one.content for one in access.sidecars("/d/a.grib", digests)}
+
+
+def test_sidecars_as_the_options_say() -> None:
+    told = {"md5": "0" * 32, "sha256": "1" * 64}
+    assert sidecars(told) == {}
+    assert sidecars(told, ectrans__createChecksum="yes") == {".md5": b"0" * 32}
+    both = sidecars(
+        told,
+        ectrans__createChecksum="yes",
+        ectrans__checksum="md5,sha256",
+        ectrans__sidecarForm="sum",
+        file__md5Ext=".sum",
+    )
+    assert both == {
+        ".sum": b"0" * 32 + b"  a.grib\n",
+        ".sha256": b"1" * 64 + b"  a.grib\n",
+    }
+
+
+def test_digests_are_asked_for_only_when_somebody_needs_them() -> None:
+    def needed(**options: object) -> tuple[str, ...]:
+        given = {key.replace("__", "."): value for key, value in options.items()}
+        return Registry(BUILTIN).access(Host(name="n", method="genericFile", options=given)).digests
+
+    assert needed() == ()
+    assert needed(ectrans__createChecksum="yes") == ("md5",)
+    assert needed(ectrans__verify="hash", ectrans__checksum="sha512") == ("sha512",)
