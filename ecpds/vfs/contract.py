@@ -288,6 +288,12 @@ class Session(ABC):
         """Return the room that an upload to `path` has; None when nothing can be said."""
         return None
 
+    def using(self, protocol: Protocol) -> None:  # noqa: B027 - nothing to tell for most
+        """Tell that this login speaks `protocol` from now on: history and events name it.
+
+        SSH logs in before the client says whether it wants SFTP or SCP.
+        """
+
     @abstractmethod
     def touch(self) -> None:
         """Tell that the client did something (idle time in the session list)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -401,6 +402,10 @@ class PortalSession(Session):
         """Return the room of quota and volumes."""
         place = self._place(path)
         return await looking.space(self._services, self._facts.quotas, place.entry)
+
+    def using(self, protocol: Protocol) -> None:
+        """Name another protocol of the same login in history and events."""
+        self.visitor = replace(self.visitor, protocol=protocol)
 
     def touch(self) -> None:
         """Remember when the client did something."""
