@@ -13,7 +13,6 @@ import re
 import select
 import socket
 import ssl
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -154,19 +153,14 @@ class ControlChannel:
         if count != MORE:
             self._end()
 
-    async def settle(self, seconds: float) -> float:
-        """Wait for the client to go away, or to prove by its next command that it lives.
-
-        Returns by how many seconds the timer was late, 0 when there was news before.
-        """
-        begun = time.monotonic()  # the loop's own clock stands still between two rounds
+    async def settle(self, seconds: float) -> None:
+        """Wait for the client to go away, or to prove by its next command that it lives."""
         try:
             async with asyncio.timeout(seconds):
                 while not self.ended and b"\n" not in self._lines:
                     await self._news()
         except TimeoutError:
-            return time.monotonic() - begun - seconds
-        return 0.0
+            return
 
     def is_alive(self) -> bool:
         """Tell whether the client still holds this connection, as the kernel knows it now."""

@@ -101,7 +101,7 @@ class DataLink:
             self._setup.close()
         self._check()
         self._phase = Phase.DATA
-        self._begun = time.monotonic()
+        self._begun = time.monotonic()  # uvloop's own clock stands still between two rounds
 
     @property
     def is_secure(self) -> bool:

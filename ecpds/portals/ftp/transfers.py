@@ -40,7 +40,6 @@ PIECE: Final = 65_536  # bytes of a listing collected before they are sent
 MAX_STATUS: Final = 1000  # lines of a listing over the control connection
 LEAST_SETTLING: Final = 0.002  # seconds after the end of an upload before we believe it
 MOST_SETTLING: Final = 0.025
-LATE: Final = 0.0015  # seconds that a timer comes too late on a busy machine
 LOWEST_PORT: Final = 1024  # of a client in active mode: below live servers, not clients
 
 T = TypeVar("T")
@@ -301,16 +300,14 @@ async def _check_end(
     (Linux ends the descriptors of a process last one first): of 200 killed uploads 60 looked
     complete without a wait, none with 2 ms; of 600 on a machine with twice too much work 8 with
     5 ms, none with 10 ms.  ALLO and TLS mark the end themselves.  The wait grows with the
-    length of the upload, as does the chance of being killed in it, and when the machine is busy.
+    length of the upload, as does the chance of being killed in it.
 
     Raises:
         ConnectionLost: the control connection has gone too: the client died.
         Incomplete: fewer bytes than ALLO announced.
     """
     if not link.is_secure and promise is None:
-        late = await c.channel.settle(min(max(link.lasted / 4, LEAST_SETTLING), MOST_SETTLING))
-        if late > LATE:
-            await c.channel.settle(MOST_SETTLING)
+        await c.channel.settle(min(max(link.lasted / 4, LEAST_SETTLING), MOST_SETTLING))
     if not c.channel.is_alive():
         raise ConnectionLost("the control connection ended")
     if promise is not None and promise not in (link.moved, writer.received):
