@@ -350,3 +350,42 @@ async def test_a_fault_of_our_own_is_told_and_no_more(
         assert await broken(s, "a") == (500, b"Internal error\n")
         assert "secret detail" in caplog.text
         assert (await s.get("/ecpds/file/")).status == 200
+
+
+async def test_rates_are_kept_both_ways(tmp_path: Path) -> None:
+    """300 KB at 1 MB/s take a third of a second; a second request finds its own rate."""
+    async with site(tmp_path) as s:
+        content = b"x" * 300_000
+        s.put("/NORTH/a", content)
+        s.gate.rate = 1_000_000
+        loop = asyncio.get_running_loop()
+        for work in (
+            s.get("/ecpds/data/file/NORTH/a"),
+            s.ask("PUT", "/ecpds/data/file/NORTH/new", body=content),
+            s.get("/ecpds/data/file/NORTH/a", range="bytes=0-149999,150001-299999"),
+        ):
+            began = loop.time()
+            assert (await work).status in (200, 201, 206)
+            assert 0.1 < loop.time() - began < 5
+        assert s.content("/NORTH/new") == content
+
+
+@pytest.mark.parametrize("way", ["down", "up"])
+async def test_an_operator_ends_a_session(tmp_path: Path, way: str) -> None:
+    async with site(tmp_path) as s:
+        s.put("/NORTH/a", b"x" * 30_000_000)
+        reader, writer = await asyncio.open_connection("127.0.0.1", s.port)
+        writer.write(GET + b"\r\n" if way == "down" else PUT + b"Content-Length: 5\r\n\r\n01")
+        async with asyncio.timeout(10):
+            while not s.gate.sessions or (way == "up" and not s.gate.writing):
+                await asyncio.sleep(0.005)
+            s.gate.sessions[0].kicked = True
+            writer.write(b"" if way == "down" else b"2")
+            raw = b""
+            with contextlib.suppress(ConnectionError):
+                raw = await reader.read()
+        assert len(raw) < 30_000_000
+        assert raw.startswith(b"HTTP/1.1 200 " if way == "down" else b"HTTP/1.1 503 ")
+        await s.idle()
+        assert s.gate.uploads == []
+        writer.close()

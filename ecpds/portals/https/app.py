@@ -71,6 +71,7 @@ class HttpsPortal:
             Logins(gate, Tickets(clock, session_lifetime)),
             pages,
             Browse(pages, endpoints),
+            clock,
             hosts=settings.hosts,
             cors=settings.cors_allow_origin,
         )

@@ -130,7 +130,8 @@ class Browse:
             next=_next(here, kept, page),
             first=_address(here, kept) if wanted.cursor else "",
             formats=[
-                (f.upper(), _address(here, {**kept, "format": f})) for f in ("json", "csv", "text")
+                (label, _address(here, {**kept, "format": label.lower()}))
+                for label in ("JSON", "CSV", "text")
             ],
             done=_DONE.get(visit.query.get("done", ""), ""),
             upload=_upload_address(visit, node),

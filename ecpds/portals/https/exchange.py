@@ -172,10 +172,14 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class FileBody:
-    """Parts of an open file, with literal bytes between them."""
+    """Parts of an open file, with literal bytes between them.
+
+    `look` is called before each block; what it raises breaks the answer off.
+    """
 
     reader: Reader
     pieces: Sequence[bytes | Slice]
+    look: Callable[[], None]
 
     @property
     def length(self) -> int:
@@ -212,6 +216,11 @@ class Reply(ABC):
     @abstractmethod
     def started(self) -> bool:
         """Return whether a status line is out."""
+
+    @property
+    @abstractmethod
+    def draining(self) -> bool:
+        """Return whether the node stops, and this request may still be finished."""
 
     @abstractmethod
     async def send(self, answer: Answer) -> None:

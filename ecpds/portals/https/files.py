@@ -13,7 +13,9 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
+from ecpds.base.clock import Clock
 from ecpds.model.account import Permission
 from ecpds.model.errors import (
     Exists,
@@ -44,7 +46,8 @@ _DESCRIPTIONS = 1000  # of files that are kept ready
 class Files:
     """Answers requests for files."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._types = Types()
         self._registries: dict[str, Sequence[registry.Rule]] = {}
         self._described: dict[tuple[object, ...], str] = {}
@@ -147,18 +150,18 @@ class Files:
         node, size = reader.node, reader.size
         parts = _wanted(visit, node, size)
         if not parts:  # also when the file shrank after the early look
-            whole = FileBody(reader, (Slice(0, size),))
+            whole = FileBody(reader, (Slice(0, size),), visit.look)
             return Answer(lines=self._description(visit, node), body=whole)
         fields = self.describe(visit, node)
         if len(parts) == 1:
             fields["Content-Range"] = ranges.content_range(parts[0], size)
-            return Answer(status=206, headers=fields, body=FileBody(reader, parts))
+            return Answer(status=206, headers=fields, body=FileBody(reader, parts, visit.look))
         boundary = secrets.token_hex(16)
         pieces = ranges.multipart(
             parts, size, content_type=fields["Content-Type"], boundary=boundary
         )
         fields["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
-        return Answer(status=206, headers=fields, body=FileBody(reader, pieces))
+        return Answer(status=206, headers=fields, body=FileBody(reader, pieces, visit.look))
 
     # --- writing -------------------------------------------------------------------------
 
@@ -209,13 +212,33 @@ class Files:
             async with await visit.session.open_write(
                 visit.path, size=ask.body.length, exclusive=exclusive, if_match=if_match
             ) as writer:
-                await ask.body.pour(writer.write)
+                await self._pour(visit, writer)
                 node = await writer.commit(size=ask.body.length, digests=digests)
         except Exists:
             if not exclusive:
                 raise
             raise PreconditionFailed("the file is there already") from None
         return node, present is None
+
+    async def _pour(self, visit: Visit, writer: Writer) -> None:
+        """Write the body to the file, straight from the socket unless a rate is to be kept."""
+
+        def take(block: bytes | memoryview) -> None:
+            visit.look()
+            writer.write(block)
+
+        body = visit.ask.body
+        if writer.rate is None:
+            await body.pour(take)
+            return
+        while block := await body.read():
+            take(block)
+            await self._pause(writer)
+
+    async def _pause(self, writer: Writer) -> None:
+        seconds = writer.pause()
+        if seconds > 0:
+            await self._clock.sleep(timedelta(seconds=seconds))
 
     async def _form(self, visit: Visit) -> None:
         """Store the files of an upload form; one broken file or an early end stores none."""
@@ -232,7 +255,9 @@ class Files:
                 writer = await visit.session.open_write(path)
                 await stack.enter_async_context(writer)
                 async for block in form.content():
+                    visit.look()
                     writer.write(block)
+                    await self._pause(writer)
                 writers.append(writer)
             nodes = [await writer.commit() for writer in writers]
         if not nodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import timedelta
 from types import AsyncGeneratorType
 
 from ecpds.base.clock import Clock
@@ -27,11 +28,17 @@ class WireReply(Reply):
         self._clock = clock
         self._timeout = timeout
         self._started = False
+        self._sent = 0  # bytes of the file, over all parts
 
     @property
     def started(self) -> bool:
         """Return whether a status line is out."""
         return self._started
+
+    @property
+    def draining(self) -> bool:
+        """Return whether the node stops."""
+        return self._wire.leaving
 
     async def send(self, answer: Answer) -> None:
         """Send the whole answer."""
@@ -76,10 +83,12 @@ class WireReply(Reply):
 
     async def _slice(self, lead: bytes, body: FileBody, piece: Slice, *, last: bool) -> None:
         reader, wire = body.reader, self._wire
+        most = BLOCK if reader.rate is None else min(max(reader.rate // 8, 1024), BLOCK)
         sent = 0
         try:
             while sent < piece.length or lead:
-                length = min(BLOCK, piece.length - sent)
+                body.look()
+                length = min(most, piece.length - sent)
                 block = await self._blocks.read(reader.descriptor, piece.offset + sent, length)
                 if lead:
                     wire.write(lead, block)
@@ -88,8 +97,16 @@ class WireReply(Reply):
                     wire.write(block)
                 sent += length
                 await wire.drain(self._timeout)
+                if reader.rate is not None:
+                    await self._pause(reader.pause(self._sent + sent))
         finally:
+            self._sent += sent
             reader.count(sent, offset=piece.offset, last=last)
+
+    async def _pause(self, seconds: float) -> None:
+        """Keep to the rate of a download."""
+        if seconds > 0:
+            await self._clock.sleep(timedelta(seconds=seconds))
 
     async def _stream(self, head: bytes, blocks: AsyncIterator[bytes], *, chunked: bool) -> None:
         self._wire.write(head)

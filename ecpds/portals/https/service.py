@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlencode
 
+from ecpds.base.clock import Clock
 from ecpds.model.errors import (
     Denied,
     EcpdsError,
@@ -41,13 +42,20 @@ class Service:
     """Answers requests; knows nothing of sockets."""
 
     def __init__(
-        self, logins: Logins, pages: Pages, browse: Browse, *, hosts: Mapping[str, str], cors: str
+        self,
+        logins: Logins,
+        pages: Pages,
+        browse: Browse,
+        clock: Clock,
+        *,
+        hosts: Mapping[str, str],
+        cors: str,
     ) -> None:
         """`hosts` maps host names to paths of their homes; `cors` is the site's list of origins."""
         self._logins = logins
         self._pages = pages
         self._browse = browse
-        self._files = Files()
+        self._files = Files(clock)
         self._door = Door(logins, pages)
         self._hosts = {name.lower(): path for name, path in hosts.items()}
         self._cors = cors

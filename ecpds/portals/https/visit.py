@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ecpds.model.errors import Stopping
 from ecpds.portals.https.addresses import Place, link
 from ecpds.portals.https.exchange import Answer, Ask, Reply
 from ecpds.vfs.contract import Session
@@ -42,6 +43,12 @@ class Visit:
     def directory_link(self, path: str) -> str:
         """Return the address of the directory at the normal `path`."""
         return link(self.place.directories, path, directory=True)
+
+    def look(self) -> None:
+        """Count as activity; raise Stopping when an operator or a lost right ended the session."""
+        if self.session.closing and not self.reply.draining:
+            raise Stopping("the session was ended")
+        self.session.touch()
 
     async def send(self, answer: Answer) -> None:
         """Send the answer with the fields and cookies of this visit."""
