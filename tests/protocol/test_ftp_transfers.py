@@ -301,18 +301,18 @@ async def test_limit_of_a_big_upload_holds_while_the_kernel_copies(tmp_path: Pat
 
 @pytest.mark.parametrize("secure", [False, True])
 async def test_a_rate_cap_holds_both_ways(tmp_path: Path, secure: bool) -> None:
-    content = os.urandom(400 * KIB)
+    content = os.urandom(MIB)
     async with (
         running(tmp_path, tls="implicit" if secure else "off") as rig,
         rig.client(implicit=secure) as c,
     ):
-        rig.gate.rate = 2 * MIB
+        rig.gate.rate = 4 * MIB
         began = time.monotonic()
         assert (await c.put("STOR /NORTH/x", content))[0] == 226
         middle = time.monotonic()
         assert await c.get("RETR /NORTH/x") == content
         end = time.monotonic()
-        assert middle - began > 0.1  # 0.2 s, less what fits into one block
+        assert middle - began > 0.1  # 0.25 s, less the last block
         assert end - middle > 0.1
         rig.gate.rate = 1000  # the next block would come in four seconds
         data = await c.begin("RETR /NORTH/x")

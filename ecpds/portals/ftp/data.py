@@ -307,7 +307,7 @@ class DataLink:
             patience = PATIENCE_MS if count >= BRISK else 0
 
     async def _receive_tls(self, tls: TlsLayer, writer: Writer, promise: int | None) -> None:
-        clear = memoryview(bytearray(BLOCK))
+        clear, view = memoryview(bytearray(BLOCK)), self._scratch[: _step(writer.rate)]
         while True:
             while (count := tls.read_into(clear)) > 0:
                 writer.write(clear[:count])
@@ -316,9 +316,9 @@ class DataLink:
                 break
             await self._flush(tls)  # a key update asks for an answer
             await self._pause(writer.pause())
-            if not (count := await self._receive(self._scratch)):
+            if not (count := await self._receive(view)):
                 raise ConnectionLost("the data connection ended without TLS close_notify")
-            tls.feed(self._scratch[:count])
+            tls.feed(view[:count])
         tls.end()  # some clients wait for our close_notify before they read the reply
         try:
             await self._flush(tls)
