@@ -136,11 +136,16 @@ class Attempts:
                     clock=self._core.clock,
                     version=f"{file.etag}:{file.checksum}",
                     partial=Partial(**claimed.resume) if claimed.resume else None,
-                    on_partial=partials.append,
+                    on_partial=lambda left: self._noted(left, partials),
                     append=claimed.entry.destination.if_target_exist is IfTargetExist.RESUME,
                 )
         finally:
             os.close(descriptor)
+
+    def _noted(self, left: Partial | None, partials: list[Partial | None]) -> None:
+        partials.append(left)
+        if left is None:  # renamed, or removed after a failure
+            self._core.failpoints.hit("attempt.renamed")
 
     def _open(self, file: DataFile) -> int:
         try:

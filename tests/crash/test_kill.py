@@ -26,7 +26,7 @@ pytestmark = pytest.mark.crash
 
 SETTLE = 60.0  # seconds until everything is delivered after the last restart
 RANDOM_KILLS = int(os.environ.get("ECPDS_RANDOM_KILLS", "100"))
-# Points that only an expiry or a replaced object reaches; they have tests of their own.
+# Points that only an expiry reaches; they have a test of their own.
 QUIET = {"retention.marked", "retention.removed"}
 
 
@@ -122,19 +122,47 @@ async def assert_no_orphans(daemon: DaemonProcess) -> None:
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in QUIET])
 async def test_a_kill_at_each_failpoint_loses_nothing(point: str, tmp_path: Path) -> None:
     """Killed in the middle of the work, then once more a little earlier."""
-    counts = (
-        (40, 25) if point.startswith("store.") else (3, 1)
-    )  # a start itself commits a few times
+    counts = (3, 1)
+    if point.startswith("store."):
+        counts = (40, 25)  # a start itself commits a few times
+    if point.startswith("acquisition."):
+        counts = (1, 1)  # one discovery takes many files
     async with prepared(tmp_path) as (daemon, load):
         for count in counts:
-            await daemon.start(ECPDS_FAILPOINTS=f"{point}:kill@{count}")
-            await load.run(6)
+            await daemon.start(may_die=True, ECPDS_FAILPOINTS=f"{point}:kill@{count}")
+            if daemon.is_alive:
+                await load.run(6)
             assert await wait_dead(daemon, 20), f"{point} was never passed\n{daemon.log()}"
             daemon.kill()
             assert_nothing_partial(daemon)
         await daemon.start()
         await load.run(3)
         await assert_all_well(daemon, load)
+
+
+@pytest.mark.parametrize("point", sorted(QUIET))
+async def test_a_kill_while_expired_bytes_go_leaves_no_bytes(point: str, tmp_path: Path) -> None:
+    """What has expired is removed in the end, by whichever life of the daemon."""
+    async with prepared(tmp_path) as (daemon, load):
+        document = site(tmp_path)
+        for destination in document["destinations"]:
+            destination["hosts"] = []
+            destination["options"] = {"scheduler.lifetime": "1s"}
+        await daemon.apply(document)
+        await daemon.start(ECPDS_FAILPOINTS=f"{point}:kill")
+        await load.run(3)
+        assert await wait_dead(daemon, 20), f"{point} was never passed\n{daemon.log()}"
+        daemon.kill()
+        await daemon.start()
+        deadline = time.monotonic() + SETTLE
+        while (left := objects_of(daemon)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+        assert left == []
+
+
+def objects_of(daemon: DaemonProcess) -> list[Path]:
+    """Return the stored objects."""
+    return list((daemon.data / "objects").glob("2*/*/*"))
 
 
 async def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:

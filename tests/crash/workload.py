@@ -10,6 +10,7 @@ import random
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncssh
@@ -28,7 +29,7 @@ def content_of(name: str) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def site(folder: Path) -> dict[str, object]:
+def site(folder: Path) -> dict[str, Any]:
     """Return two destinations that deliver to directories: one gets uploads, one acquires."""
     out, feed = folder / "data" / "out", folder / "data" / "feeds" / "in"
     sender = {"method": "genericFile", "max_connections": 8}

@@ -139,10 +139,17 @@ class FileOperations:
     async def submit(self, submission: Submission, upload: Upload) -> Registered:
         """Make the upload durable and register it; this is the acknowledgement.
 
+        The upload is used up, also by an error.
         Raises as `engine.submit` does; the content is removed then.  A cancelled caller leaves it,
         because the registration may be on its way.
         """
-        stored = await self._core.objects.seal(upload)
+        try:
+            stored = await self._core.objects.seal(upload)
+        except BaseException:
+            upload.discard()
+            raise
+        finally:
+            upload.close()
         try:
             registered = await self._engine.submit(replace(submission, content=stored))
         except StoreError:
