@@ -182,7 +182,10 @@ async def small_node(
     try:
         await store.call_alone(migrate)
         registry = Registry(BUILTIN, installed=False)
-        core = make_core(settings, clock or SystemClock(), threads, store, vault, registry, broken)
+        core = await threads.run(
+            "disk", make_core, settings, clock or SystemClock(), threads, store, vault, registry,
+            broken,
+        )  # fmt: skip
         core.passwords = passwords
         await core.configuration.reload()
         engine = Engine(core)
