@@ -256,7 +256,7 @@ class FtpModule(TransferModule[FtpOptions]):
         """
         session = self._session
         await session.hooks(self._options.pre_put, name)
-        act = Act(f"STOR {argument(name)}", f"{name!r}", offset=offset, writes=True)
+        act = Act(f"STOR {argument(name)}", f"{name!r}", offset=offset, goes_on=True)
         if offset:
             act = await self._resuming(act, name)
         put = _Put(session.limits.data)

@@ -8,9 +8,11 @@ Spec: transfer-modules-protocols.md 1.2; RFC 3659 section 7.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Final
 
 from ecpds.model.entry import Entry, Kind
 from ecpds.model.errors import (
@@ -37,6 +39,9 @@ from ecpds.transfer.contract import Surroundings
 
 LineReader = Callable[[str], Entry | None]
 Batch = list[Entry]
+
+STEP: Final = 200
+"""Lines that are read at a stretch, a few milliseconds' work."""
 
 _DOTS = frozenset({".", ".."})
 _NO_COMMAND = frozenset({"500", "501", "502", "504"})
@@ -98,7 +103,7 @@ class Lister:
         try:
             async with aclosing(self._read(command, directory, reader)) as batches:
                 async for batch in batches:
-                    yield [replace(entry, name=below(directory, entry.name)) for entry in batch]
+                    yield [_below(directory, entry) for entry in batch]
         finally:
             if home is not None and not session.control.broken:
                 await session.go_home(home)
@@ -129,11 +134,15 @@ class Lister:
         session = self._session
         encoding = session.options.encoding
         limit = session.target.timeouts.listing.total_seconds()
-        act = Act(command, f"listing of {directory!r}", Phase.LIST, missing=True)
+        about = f"listing of {directory!r}"
+        act = Act(command, about, Phase.LIST, missing=True, goes_on=True)
         splitter = LineSplitter(encoding)
         async with session.flows.flow(act) as flow:
             while block := await flow.channel.read(limit):
-                yield _read_lines(splitter.feed(block), reader, encoding)
+                lines = splitter.feed(block)
+                for start in range(0, len(lines), STEP):
+                    yield _read_lines(lines[start : start + STEP], reader, encoding)
+                    await asyncio.sleep(0)  # a block may have thousands of lines
             await flow.channel.finish()
             await session.flows.conclude(flow, act)
         yield _read_lines(splitter.close(), reader, encoding)
@@ -142,6 +151,11 @@ class Lister:
 def _read_lines(lines: list[str | None], reader: LineReader, encoding: str) -> Batch:
     found = (undecodable(encoding) if line is None else reader(line) for line in lines)
     return [entry for entry in found if entry is not None]
+
+
+def _below(directory: str, entry: Entry) -> Entry:
+    name = below(directory, entry.name)
+    return entry if name == entry.name else replace(entry, name=name)
 
 
 def _another_way(error: RemoteError, directory: str) -> bool:

@@ -92,7 +92,7 @@ class Act:
     phase: Phase = Phase.DATA
     missing: bool = False  # a refusal means that the file is not there
     offset: int = 0
-    writes: bool = False  # keep in step after a failure: something may have to be deleted
+    goes_on: bool = False  # whoever breaks it off needs the session afterwards
 
     def refused(self, reply: Reply) -> RemoteError:
         """Return the error for a negative reply."""
@@ -106,6 +106,7 @@ class Flows:
         self.keep_control = KEEP_CONTROL if link.options.keep_control_alive else 0.0
         self._link = link
         self._control = link.control
+        self._grace = min(GRACE, link.limits.close)
 
     @asynccontextmanager
     async def flow(self, act: Act) -> AsyncIterator[Flow]:
@@ -144,11 +145,11 @@ class Flows:
         """Get back in step after a flow that was broken off, or give the connection up."""
         self._link.spoilt = True
         self._control.on_trouble = None
-        if not act.writes:
+        if not act.goes_on:
             self._control.abort()
         elif not self._control.broken:
             with suppress(RemoteError):
-                await self._control.final(GRACE)
+                await self._control.final(self._grace)
 
     async def _explained(self, error: OSError, act: Act) -> RemoteError:
         """Return what the server says about a broken data connection, else what we saw."""
@@ -164,7 +165,7 @@ class Flows:
         if self._control.broken:
             return None
         try:
-            reply = await self._control.final(GRACE)
+            reply = await self._control.final(self._grace)
         except RemoteError:
             return None
         return None if reply.positive else act.refused(reply)

@@ -155,19 +155,17 @@ class FtpSession:
             )
         if reply.code == 331:
             reply = await self.control.ask(f"PASS {password.reveal()}", secret=True)
-        if reply.positive and reply.code < 300:
+        if reply.code < 300:
             return
-        if reply.code in (332, 501, 503) or 530 <= reply.code < 600:
-            error = refusal(reply, "login", Phase.AUTH)
-            if not isinstance(error, RemoteTransient):
-                raise RemoteAuth(
-                    error.message,
-                    phase=Phase.AUTH,
-                    remote_code=str(reply.code),
-                    remote_text=reply.text,
-                )
+        error = refusal(reply, "login", Phase.AUTH)
+        if 400 <= reply.code < 500 or (reply.code >= 500 and isinstance(error, RemoteTransient)):
             raise error
-        raise refusal(reply, "login", Phase.AUTH)
+        raise RemoteAuth(
+            error.message,
+            phase=Phase.AUTH,
+            remote_code=error.remote_code,
+            remote_text=error.remote_text,
+        )
 
     async def _protect(self) -> None:
         for command in ("PBSZ 0", "PROT P"):

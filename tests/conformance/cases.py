@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecpds.modules.ftp import FtpModule
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
 from ecpds.transfer.contract import Feature, TransferModule
 from tests.peers.openssh import openssh
 from tests.peers.peer import Account, Peer, serving_account
+from tests.peers.proftpd import proftpd
+from tests.peers.vsftpd import vsftpd
 
 Server = Callable[[Path], AbstractAsyncContextManager[Peer]]
 
@@ -57,6 +60,7 @@ class Case:
     is_remote: bool = True
     has_login: bool = True
     is_by_key: bool = False  # logs in with Peer.key, not with its password
+    has_coarse_times: bool = False  # lists old files by day only
 
     @property
     def features(self) -> Feature:
@@ -91,6 +95,13 @@ def sftp_options(peer: Peer) -> Mapping[str, object]:
     }
 
 
+def ftp_options(peer: Peer) -> Mapping[str, object]:
+    """Trust the authority that signed the server's certificate, if it speaks TLS."""
+    kinds = {"": "FTP", "explicit": "FTPES", "implicit": "FTPS"}
+    options = {"ftp.port": peer.port, "ftp.connectionType": kinds[peer.tls]}
+    return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
+
+
 CASES = [
     Case(
         name="file",
@@ -114,6 +125,29 @@ CASES = [
         server=partial(openssh, host_key="rsa"),
         options=lambda peer: {"sftp.port": peer.port, "sftp.fingerPrint": peer.host_key},
         wrong_trust={"sftp.fingerPrint": "0a:" * 15 + "0b"},
+    ),
+    Case(
+        name="ftp-vsftpd",
+        module=FtpModule,
+        server=vsftpd,
+        options=ftp_options,
+        has_coarse_times=True,
+    ),
+    Case(
+        name="ftp-vsftpd-tls",
+        module=FtpModule,
+        server=partial(vsftpd, tls="explicit"),
+        options=ftp_options,
+        wrong_trust={"ectrans.tlsCa": ""},
+        has_coarse_times=True,
+    ),
+    Case(name="ftp-proftpd", module=FtpModule, server=proftpd, options=ftp_options),
+    Case(
+        name="ftp-proftpd-tls",
+        module=FtpModule,
+        server=partial(proftpd, tls="implicit", session_reuse=True),
+        options=ftp_options,
+        wrong_trust={"ectrans.tlsPin": "0a" * 32},
     ),
 ]
 

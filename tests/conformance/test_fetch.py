@@ -136,7 +136,9 @@ async def test_a_listing_tells_what_is_there(case: Case, tmp_path: Path) -> None
         assert files == {name: size for name, size in visible.items() if name in found}
         assert {"one", "two words", "sub"} <= set(found) <= {*visible, "sub"}
         assert found["sub"].kind is Kind.DIRECTORY
-        assert found["one"].mtime == moment
+        told = found["one"].mtime
+        assert told is not None
+        assert told == moment or (case.has_coarse_times and told.date() == moment.date())
 
 
 @pytest.mark.parametrize("case", having(Feature.LIST), ids=str)
