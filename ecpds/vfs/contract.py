@@ -10,7 +10,7 @@ TooManyPending, StorageFull, Incomplete, Busy, NotStored, PreconditionFailed, St
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -155,13 +155,15 @@ class Writer(ABC):
         size: int | None = None,
         digests: Mapping[str, str] | None = None,
         etag: str | None = None,
+        last_check: Callable[[], Awaitable[None]] | None = None,
     ) -> Node:
         """Make the content durable and visible; return its node.  This is the acknowledgement.
 
         `size` and `digests` (algorithm name to hex) are what the client announced; a difference
         raises Incomplete or ChecksumMismatch and nothing is registered.  Holes (out-of-order
         writes) raise Incomplete.  `etag` (without quotes) is shown by every protocol instead of
-        our own: the MD5 form that S3 clients expect.
+        our own: the MD5 form that S3 clients expect.  `last_check` runs when the content is on
+        disk and nothing is registered yet; what it raises is raised here and nothing is kept.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -226,6 +226,7 @@ class PortalWriter(Writer):
         size: int | None = None,
         digests: Mapping[str, str] | None = None,
         etag: str | None = None,
+        last_check: Callable[[], Awaitable[None]] | None = None,
     ) -> Node:
         """Verify, seal and register; see the contract."""
         if self._is_done or self._is_closed:
@@ -236,6 +237,8 @@ class PortalWriter(Writer):
             known["etag"] = etag
         core = self._services.core
         stored = await core.objects.seal(self._upload)
+        if last_check is not None:
+            await last_check()
         core.failpoints.hit("vfs.before_register")
         self._is_registering = True
         try:

@@ -16,7 +16,7 @@ import shutil
 import time
 import unicodedata
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -198,7 +198,10 @@ class DiskWriter(Writer):
         size: int | None = None,
         digests: Mapping[str, str] | None = None,
         etag: str | None = None,
+        last_check: Callable[[], Awaitable[None]] | None = None,
     ) -> Node:
+        if last_check is not None:
+            await last_check()
         if self._extents not in ([], [(0, self.received)]):
             raise Incomplete("some bytes in the middle are missing")
         if size is not None and size != self.received:
