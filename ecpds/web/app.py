@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import monotonic
+from typing import Final
 
 from aiohttp import web
 
+from ecpds import __version__
+from ecpds.base.tasks import supervise
+from ecpds.engine.operations.accounts import AccountOperations
+from ecpds.engine.operations.destinations import DestinationOperations
+from ecpds.engine.operations.files import FileOperations
+from ecpds.engine.operations.hosts import HostOperations
+from ecpds.engine.operations.site import SiteOperations
+from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.supervisor import Engine
-from ecpds.vfs.contract import Gate
+from ecpds.store import accounts
+from ecpds.vfs.gate import PortalGate
+from ecpds.web import pages, system
+from ecpds.web.api import table
+from ecpds.web.door import Door, Peers
 from ecpds.web.listener import CLOSE_PATIENCE, WebListener
+from ecpds.web.live import Live
+from ecpds.web.login import Logins
+from ecpds.web.rates import Rates
+from ecpds.web.render import Renderer
+from ecpds.web.routes import Route, check_table
+from ecpds.web.services import Ready, Services
+from ecpds.web.statics import Statics
+
+READ_BUFFER: Final = 512 * 1024  # bytes of an upload that may wait to be written
 
 
 class Monitor:
@@ -19,30 +43,90 @@ class Monitor:
     def __init__(
         self,
         engine: Engine,
-        gate: Gate,
+        gate: PortalGate,
         *,
         tls: Callable[[], ssl.SSLContext] | None,
         templates: Path,
         endpoints: Callable[[], Mapping[str, str]],
-        ready: Callable[[], dict[str, dict[str, object]]],
+        ready: Ready,
     ) -> None:
-        """Nothing listens before `start`; `ready` gives the checks of `/readyz`."""
-        self._core = engine.core
+        """Read templates and files; nothing listens before `start`.
+
+        `ready` gives the checks of `/readyz`, `endpoints` the addresses of all listeners.  Raises
+        ConfigError when a route declares no right.
+        """
+        core = engine.core
+        self._core = core
         self._gate = gate
         self._tls = tls
-        self._ready = ready
+        statics = Statics(templates / "static")
+        operations = TransferOperations(engine)
+        destinations = DestinationOperations(engine)
+        hosts = HostOperations(engine)
+        self._services = Services(
+            engine=engine,
+            gate=gate,
+            transfers=operations,
+            destinations=destinations,
+            hosts=hosts,
+            accounts=AccountOperations(engine),
+            files=FileOperations(engine, operations),
+            site=SiteOperations(engine),
+            live=Live(engine, destinations, hosts),
+            renderer=Renderer(templates, statics.url, core.node),
+            statics=statics,
+            endpoints=endpoints,
+            ready=ready,
+        )
+        logins = Logins(core, self._services.accounts, self._failed, monotonic)
+        self.routes: tuple[Route, ...] = (
+            *system.routes(logins),
+            *table.ROUTES,
+            *pages.routes,
+        )
+        check_table(self.routes)
+        self._services.routes = self.routes
+        self._door = Door(
+            self._services,
+            logins,
+            Peers(core.settings.security.trusted_proxies, tls=tls is not None),
+            gate.check,
+            Rates(core.settings.api.requests_per_minute, monotonic),
+        )
         self._runner: web.AppRunner | None = None
         self._listener: WebListener | None = None
-        del templates, endpoints
+        self._group: asyncio.TaskGroup | None = None
+        self._live: asyncio.Task[None] | None = None
+
+    async def _failed(self, peer: str, name: str, why: str) -> None:
+        """Count a failed credential towards a ban; an unknown name counts more."""
+        is_known = why == "token"
+        if not is_known:
+            found = await self._core.store.read(accounts.web_user, name)
+            is_known = found is not None
+        await self._gate.failed_elsewhere(peer, name, is_known=is_known)
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._door.boundary()], client_max_size=2**62)
+        app.on_response_prepare.append(self._door.dress)
+        for route in self.routes:
+            handler = self._door.handler(route)
+            app.router.add_route(route.method, route.path, handler)
+            if route.method == "GET" and route.path != "/live":
+                app.router.add_route("HEAD", route.path, handler)
+        return app
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return the addresses, none when switched off.  ConfigError if impossible."""
-        app = web.Application(client_max_size=1024 * 1024)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
+        if not self._core.settings.monitor.listen:
+            return []
+        self._core.metrics.build.labels(__version__).set(1)
         self._runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=CLOSE_PATIENCE
+            self._application(),
+            access_log=None,
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER,
+            shutdown_timeout=CLOSE_PATIENCE,
         )
         await self._runner.setup()
         server = self._runner.server
@@ -54,10 +138,19 @@ class Monitor:
             tls=self._tls,
             clock=self._core.clock,
         )
-        return await self._listener.start()
+        self._door.listener = self._listener
+        places = await self._listener.start()
+        self._group = asyncio.TaskGroup()
+        await self._group.__aenter__()
+        self._live = self._group.create_task(
+            supervise("live", self._services.live.run, self._core.clock), name="live"
+        )
+        self._services.pulse.start()
+        return places
 
     async def drain(self) -> None:
-        """Accept nobody any more and wait for the requests that run."""
+        """Accept nobody any more, end live pages, and wait for the requests that run."""
+        self._services.live.close()
         if self._listener is not None:
             self._listener.stop()
         if self._runner is not None and self._runner.server is not None:
@@ -66,20 +159,14 @@ class Monitor:
 
     async def close(self) -> None:
         """End everything now; may be called twice."""
+        self._services.live.close()
+        self._services.pulse.stop()
         if self._listener is not None:
             await self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
-
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def _readyz(self, _: web.Request) -> web.Response:
-        checks = self._ready()
-        fine = all(check["ok"] for check in checks.values())
-        return web.json_response({"checks": checks}, status=200 if fine else 503)
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._core.metrics.text(), content_type="text/plain", charset="utf-8"
-        )
+        if self._live is not None:
+            self._live.cancel()
+        group, self._group = self._group, None
+        if group is not None:
+            await group.__aexit__(None, None, None)

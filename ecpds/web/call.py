@@ -176,19 +176,31 @@ class Call:
 
     async def document(self) -> dict[str, Any]:
         """Return the JSON object of the body, empty when there is no body."""
+        found = await self._json()
+        if found is None:
+            return {}
+        if not isinstance(found, dict):
+            raise Refused(400, "malformed", "the body is no JSON object")
+        return found
+
+    async def items(self) -> list[Any]:
+        """Return the JSON list of the body."""
+        found = await self._json()
+        if not isinstance(found, list):
+            raise Refused(400, "malformed", "the body is no JSON list")
+        return found
+
+    async def _json(self) -> Any:
         if self.request.content_type not in _JSON:
             raise Refused(415, "media-type", "send application/json")
         data = await self.body()
         if not data.strip():
-            return {}
+            return None
         try:
-            found = json.loads(data, parse_constant=_no_constant)
+            return json.loads(data, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             text = str(error) if isinstance(error, ValueError) else "too deeply nested"
             raise Refused(400, "malformed", f"the body is no JSON: {text}") from None
-        if not isinstance(found, dict):
-            raise Refused(400, "malformed", "the body is no JSON object")
-        return found
 
     async def decoded(self, cls: type[T]) -> T:
         """Return the body as a `cls`; errors name the place."""
@@ -214,10 +226,12 @@ class Call:
 
     # --- conditions -------------------------------------------------------------------------
 
-    def check_match(self, etag: str) -> None:
+    def check_match(self, etag: str, *, optional: bool = False) -> None:
         """Raise Refused 428 without If-Match, 412 when the object has another version."""
         wanted = self.request.headers.get("If-Match")
         if wanted is None:
+            if optional:
+                return
             raise Refused(428, "if-match-needed", "send If-Match with the ETag that you have seen")
         if wanted.strip() != "*" and etag not in _tags(wanted):
             raise Refused(412, "precondition-failed", "the object was changed meanwhile")

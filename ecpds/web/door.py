@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from ecpds.base.logs import get_logger, log_context
 from ecpds.model.errors import Denied, EcpdsError, Unauthenticated
@@ -148,7 +149,7 @@ class Door:
 
     # --- the boundary -----------------------------------------------------------------------
 
-    def boundary(self) -> Callable[[web.Request, Next], Awaitable[web.StreamResponse]]:
+    def boundary(self) -> Middleware:
         """Return the middleware around everything."""
 
         @web.middleware

@@ -74,6 +74,7 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.pointer = pointer
+        self.headers: dict[str, str] = {}
         self.facts = facts
 
 
@@ -153,7 +154,7 @@ def _plain(value: object) -> object:
 
 
 def _headers(error: EcpdsError | Refused, status: int) -> dict[str, str]:
-    headers: dict[str, str] = {}
+    headers = dict(error.headers) if isinstance(error, Refused) else {}
     if status in {429, 503, 507}:
         headers["Retry-After"] = str(error.facts.get("retry_after") or RETRY_AFTER)
     if status == 401:

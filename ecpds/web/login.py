@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -214,10 +214,18 @@ def with_session(answer: web.Response, session: str, *, secure: bool) -> web.Res
     return answer
 
 
+async def get_login(call: Call) -> web.StreamResponse:
+    """Show the login form; somebody who is logged in goes on."""
+    target = safe_next(call.text("next", "/"))
+    if call.who is not None:
+        return web.Response(status=303, headers={"Location": target})
+    return call.services.renderer.page(call, "login.html", error="", next=target, name="")
+
+
 async def post_login(call: Call, logins: Logins) -> web.StreamResponse:
     """Answer the login form: to the page asked for, or the form again with one neutral text."""
     form = await call.form()
-    target = safe_next(unquote(form.get("next", "/")))
+    target = safe_next(form.get("next", "/"))
     try:
         session = await logins.log_in(form.get("name", ""), form.get("password", ""), call.peer)
     except Unauthenticated:

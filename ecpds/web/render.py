@@ -1,7 +1,7 @@
 """Pages from the templates: escaped by default, compiled at the start, strict about what may run.
 
-Besides what its page gives, a template gets `call`, `caller` (None before the login), `csrf`, `now`,
-`version` and `node`, and `static("name")` for the address of a file.
+Besides what its page gives, a template gets `call`, `caller` (None before the login), `csrf`,
+`now`, `version` and `node`, and `static("name")` for the address of a file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ecpds import __version__
 from ecpds.model import units
+from ecpds.web import display
 from ecpds.web.csrf import csrf_of
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Renderer:
             auto_reload=False,
         )
         self._environment.globals |= {"static": static, "version": __version__, "node": node}
-        self._environment.filters |= FILTERS
+        self._environment.globals |= display.GLOBALS
+        self._environment.filters |= {**FILTERS, **display.FILTERS}
         self._templates: dict[str, Template] = {}
         for path in sorted(folder.rglob("*.html")):
             name = path.relative_to(folder).as_posix()

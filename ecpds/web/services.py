@@ -13,7 +13,9 @@ from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.supervisor import Engine
+from ecpds.vfs.gate import PortalGate
 from ecpds.web.live import Live
+from ecpds.web.pulse import Pulse
 from ecpds.web.render import Renderer
 from ecpds.web.routes import Route
 from ecpds.web.statics import Statics
@@ -26,6 +28,7 @@ class Services:
     """All operations, and the parts of the web layer that handlers share."""
 
     engine: Engine
+    gate: PortalGate
     transfers: TransferOperations
     destinations: DestinationOperations
     hosts: HostOperations
@@ -38,6 +41,10 @@ class Services:
     endpoints: Callable[[], Mapping[str, str]]
     ready: Ready
     routes: tuple[Route, ...] = field(default=())
+    pulse: Pulse = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property
     def core(self) -> Core:

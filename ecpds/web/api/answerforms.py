@@ -1,0 +1,98 @@
+"""The fields of each answer: name to form, `?` for null, `[x]` for a list; for the description.
+
+The first of each pair names the body whose fields the answer shows too.  A test compares real
+answers with these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_STATUS: Final = {
+    "status": "text", "light": "text", "queued": "int", "outstanding": "int", "counts": "object",
+    "waits_for": "text?", "current_host": "text?", "state_by": "text?", "state_reason": "text?",
+    "last_done": "time?", "last_done_id": "int?", "last_failed": "time?", "last_failed_id": "int?",
+}  # fmt: skip
+
+FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "Problem": ("", {
+        "type": "text", "title": "text", "status": "int", "detail": "text", "code": "text",
+        "request_id": "text",
+    }),
+    "Reason": ("", {"class": "text", "phase": "text", "code": "text", "text": "text"}),
+    "Transfer": ("", {
+        "id": "int", "destination": "text", "target": "text", "status": "text",
+        "status_by": "text?", "priority": "int", "size": "int?", "sent": "int", "attempts": "int",
+        "requeues": "int", "scheduled": "time", "queue_time": "time", "due": "time",
+        "expires": "time", "created": "time", "started": "time?", "finished": "time?",
+        "failed": "time?", "duration": "lasting?", "host": "text?", "data_file_id": "int",
+        "version": "text?", "identity": "text", "standby": "flag", "asap": "flag",
+        "event": "flag", "alias": "flag", "deleted": "flag", "expired": "flag",
+        "reason": "Reason?", "comment": "text",
+    }),
+    "HistoryRow": ("", {
+        "time": "time", "status": "text", "host": "text?", "sent": "int", "duration": "lasting?",
+        "rate": "number?", "reason": "Reason?", "user": "text?", "error": "flag",
+        "comment": "text",
+    }),
+    "DataFile": ("", {
+        "id": "int", "name": "text", "source": "text?", "size": "int?", "checksum": "text?",
+        "md5": "text?", "sha256": "text?", "arrived": "time", "file_time": "time?",
+        "time_base": "time?", "time_step": "int?", "metadata": "object", "etag": "text",
+        "instance": "int?", "stored": "flag", "deleted": "flag", "group": "text?",
+        "host": "text?", "submitter": "text?",
+    }),
+    "Submitted": ("", {
+        "data_file": "DataFile", "transfers": "[Transfer]", "updated": "flag", "skipped": "flag",
+    }),
+    "Destination": ("Destination", _STATUS),
+    "DestinationStatus": ("", {"name": "text"} | _STATUS),
+    "HostLink": ("", {"host": "text", "role": "text", "priority": "int"}),
+    "Host": ("Host", {
+        "has_password": "flag", "destinations": "[text]", "connections": "int", "bytes": "int",
+        "error": "text?", "problem": "text?", "checked": "time?", "valid": "flag?",
+        "breaker": "Reason?",
+    }),
+    "HostTest": ("", {
+        "ok": "flag", "seconds": "number", "peer": "text", "error": "text?", "phase": "text?",
+        "by": "text",
+    }),
+    "HostAcquire": ("", {"host": "text", "destinations": "[text]"}),
+    "DataUser": ("DataUser", {
+        "s3_keys": "[object]", "has_password": "flag", "has_totp": "flag", "last_login": "time?",
+        "last_login_from": "text?",
+    }),
+    "NewPassword": ("", {"login": "text", "password": "text"}),
+    "NewS3Key": ("", {"access_key": "text", "secret": "text"}),
+    "Policy": ("Policy", {}),
+    "WebUser": ("WebUser", {
+        "has_password": "flag", "last_login": "time?", "last_login_from": "text?",
+    }),
+    "Role": ("", {"name": "text", "scopes": "[text]"}),
+    "Token": ("", {
+        "id": "int", "name": "text", "owner": "text", "scopes": "[text]", "objects": "[text]",
+        "networks": "[text]", "expires": "time?", "last_used": "time?", "last_address": "text?",
+    }),
+    "NewToken": ("", {
+        "id": "int", "name": "text", "owner": "text", "scopes": "[text]", "objects": "[text]",
+        "networks": "[text]", "expires": "time?", "last_used": "time?", "last_address": "text?",
+        "token": "text",
+    }),
+    "Session": ("", {
+        "id": "int", "user": "text", "protocol": "text", "peer": "text", "since": "time",
+        "used": "time", "uploads": "int", "downloads": "int",
+    }),
+    "Ban": ("", {"address": "text", "until": "time", "reason": "text"}),
+    "Option": ("", {
+        "key": "text", "type": "text", "default": "text", "help": "text", "secret": "flag",
+        "scopes": "[text]",
+    }),
+    "Status": ("", {"name": "text", "code": "text", "label": "text"}),
+    "Method": ("", {"name": "text"}),
+    "Versions": ("", {"versions": "[object]", "release": "text"}),
+    "Whoami": ("", {"name": "text", "kind": "text", "grants": "[object]", "limits": "object"}),
+    "SiteChanges": ("", {"changes": "[object]"}),
+    "Site": ("", {}),
+    "OpenApi": ("", {}),
+}  # fmt: skip

@@ -1,0 +1,127 @@
+"""`/files`: stored products, their digests and content."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from ecpds.engine.operations.files import FileView
+from ecpds.model.errors import NotFound
+from ecpds.web import shown
+from ecpds.web.api import answers, upload
+from ecpds.web.api.content import send
+from ecpds.web.call import Call
+from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, UNLIMITED, Query, Route
+
+READ: Final = "files:read"
+WRITE: Final = "files:write"
+ALL: Final = "/api/v2/files"
+ONE: Final = ALL + "/{file}"
+MOST_LOOKS: Final = 20  # pages of the store that one page of a scoped caller may take
+
+
+def tag(view: FileView) -> str:
+    """Return the entity tag of a file: that of its content."""
+    return f'"{view.file.etag}"'
+
+
+async def _view(call: Call, right: str = READ) -> FileView:
+    number = call.number("file", "Data file")
+    view = await call.services.files.view(number)
+    what = f"Data file {number} not found"
+    if right == WRITE:  # deleting it concerns all that get it
+        call.caller.check_all(right, view.destinations, what)
+    else:
+        call.caller.check_any(right, view.destinations, what)
+    return view
+
+
+def _may_see(call: Call, view: FileView) -> bool:
+    return call.caller.may_everywhere(READ) or any(
+        call.caller.may_on(READ, name) for name in view.destinations
+    )
+
+
+async def index(call: Call) -> web.StreamResponse:
+    """List data files, newest first."""
+    limit, before = call.limit, call.before
+    deleted = None if call.flag("deleted") else False
+    since, until = call.time("since"), call.time("until")
+    found: list[FileView] = []
+    for _ in range(MOST_LOOKS):
+        rows = await call.services.files.page(
+            limit=limit + 1,
+            before=before,
+            name=call.text("name") or None,
+            deleted=deleted,
+            since=since,
+            until=until,
+        )
+        found += [row for row in rows if _may_see(call, row)]
+        if len(found) > limit or len(rows) <= limit:
+            break
+        before = rows[-1].file.id
+    else:
+        return answers.page(call, [shown.file_view(view) for view in found[:limit]], before)
+    after = found[limit - 1].file.id if len(found) > limit else None
+    return answers.page(call, [shown.file_view(view) for view in found[:limit]], after)
+
+
+async def get(call: Call) -> web.StreamResponse:
+    """Return one data file; `digests` computes the ones that nobody has asked for yet."""
+    view = await _view(call)
+    document = shown.file_view(view)
+    wanted = call.texts("digests")
+    if wanted:
+        document |= await call.services.files.digests(view.file.id, wanted)
+    document["transfers"] = [
+        {"id": one.id, "destination": one.destination, "target": one.target,
+         "status": one.status.word, "deleted": one.deleted}
+        for one in view.transfers
+        if call.caller.may_on("transfers:read", one.destination)
+    ]  # fmt: skip
+    return answers.one(call, document, tag(view))
+
+
+async def content(call: Call) -> web.StreamResponse:
+    """Return the content, as long as one of its transfers lives."""
+    view = await _view(call)
+    now = call.services.core.clock.now()
+    if not any(not one.deleted and one.expires_at > now for one in view.transfers):
+        raise NotFound(f"Data file {view.file.id} has expired or was deleted")
+    return await send(call, view.file.id, view.file.original)
+
+
+async def delete(call: Call) -> web.StreamResponse:
+    """Delete a data file with all its transfers."""
+    view = await _view(call, WRITE)
+    call.check_match(tag(view))
+    if not call.flag("dry_run"):
+        await call.services.files.delete(view.file.id, call.caller.actor)
+    return answers.nothing()
+
+
+_FILTERS: Final = (
+    Query(name="name", help="Only original names or sources that match that glob."),
+    Query(name="since", help="Arrived at that time or later; PT6H: 6 hours ago.", type="time"),
+    Query(name="until", help="Arrived before that time.", type="time"),
+    Query(name="deleted", help="Deleted ones too.", type="flag"),
+)
+_DIGESTS: Final = Query(
+    name="digests", type="list", help="Digests to compute: md5 sha1 sha256 sha512 crc32 crc32c."
+)
+
+ROUTES: Final = (
+    Route(method="GET", path=ALL, right=READ, handle=index, query=(*PAGED, *_FILTERS),
+          summary="Data files, newest first.", answer="[DataFile]"),
+    Route(method="POST", path=ALL, right=WRITE, handle=upload.post, body="Submission",
+          body_limit=UNLIMITED, status=201, answer="Submitted",
+          summary="Store a file and queue it (multipart/form-data), or name a source to fetch."),
+    Route(method="GET", path=ONE, right=READ, handle=get, query=(FIELDS, _DIGESTS),
+          summary="One data file.", answer="DataFile"),
+    Route(method="GET", path=ONE + "/content", right=READ, handle=content,
+          summary="Its content; Range is honoured.", answer="bytes"),
+    Route(method="DELETE", path=ONE, right=WRITE, handle=delete, needs_match=True,
+          query=(DRY_RUN,), summary="Delete it with all its transfers.", status=204),
+)  # fmt: skip

@@ -1,0 +1,123 @@
+"""The bodies that the API takes, as dataclasses for the one decoder; their help is documentation.
+
+Bodies of destinations, hosts, users and policies are those of site files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from ecpds.model.decode import opt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """A body that says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """How to stop or restart."""
+
+    mode: Literal["graceful", "immediate"] = opt(
+        "graceful", "graceful lets running transfers end; immediate interrupts them."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldRequest:
+    """Why to hold."""
+
+    mode: Literal["graceful", "immediate"] = opt(
+        "graceful", "graceful lets running transfers end; immediate interrupts them."
+    )
+    reason: str = opt("", "Shown to operators.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLink:
+    """A host of a destination."""
+
+    host: str = opt("", "Name of the host.")
+    role: str = opt("", "Its role; read only.")
+    priority: int = opt(0, "Its place in the order; read only, the order of the list counts.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferChange:
+    """What may be changed of a transfer."""
+
+    priority: int | None = opt(None, "0 first to 99 last.", low=0, high=99)
+    scheduled: datetime | None = opt(None, "Not before that time.")
+    expires: datetime | None = opt(None, "Not after that time.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityRequest:
+    """A priority."""
+
+    priority: int = opt(0, "0 first to 99 last.", low=0, high=99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptionValue:
+    """The value of one option."""
+
+    value: str = opt("", "As in a site file.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """A token to be made."""
+
+    name: str = opt("", "For people.")
+    scopes: tuple[str, ...] = opt(("*:read",), "area:verb, * for all areas or verbs.")
+    objects: tuple[str, ...] = opt(("*",), "Globs of destinations.")
+    networks: tuple[str, ...] = opt((), "Networks that it may come from; none: all.")
+    expires: datetime | None = opt(None, "When it ends.")
+    owner: str = opt("", "Web user whose rights bound it; administrators only, default oneself.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionFields:
+    """Everything that may come with a file."""
+
+    destination: str = opt("", "Destination that it is queued for.")
+    target: str = opt("", "Name there; default: the name of the file.")
+    original: str = opt("", "Name recorded as the original.")
+    identity: str = opt("", "Name that recurs from day to day; default: the target.")
+    metadata: dict[str, str] = opt(dict, "Keys and values: a JSON object, or a=b,c=d.")
+    priority: int | None = opt(None, "0 first to 99 last.", low=0, high=99)
+    lifetime: timedelta | None = opt(None, "How long it is kept, such as 2d.", low=1)
+    delay: timedelta | None = opt(None, "Added to the start, such as 10m.", low=0)
+    at: datetime | None = opt(None, "Start.")
+    standby: bool = opt(False, "Store it and wait for a release.")
+    event: bool | None = opt(None, "Announce it; default: what the destination says.")
+    version: str | None = opt(None, "Tells equal targets apart.")
+    group: str = opt("", "Name of a batch.")
+    on_duplicate: Literal["fail", "overwrite", "skip"] = opt(
+        "fail", "When a live transfer has the same destination, target and version."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterRequest(SubmissionFields):
+    """A file whose content is fetched later."""
+
+    source: str = opt("", "Path or URL at the source host.")
+    host: str = opt("", "Host to fetch it from; default: the destination's source_host.")
+    destinations: tuple[str, ...] = opt((), "Several destinations, each with a file of its own.")
+    size: int = opt(-1, "Bytes, when known.", low=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteRequest:
+    """A site file."""
+
+    data: dict[str, Any] = opt(dict, "The document.")
+    file: str = opt("", "Its name, for messages and for pruning.")
+    lines: tuple[Any, ...] = opt((), "[path, line] of each key, for messages.")
+    dry_run: bool = opt(False, "Only tell what would change.")
+    prune: bool = opt(False, "Remove what the file named before and names no longer.")

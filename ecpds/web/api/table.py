@@ -1,0 +1,34 @@
+"""All routes of the API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ecpds.web.api import (
+    catalogue,
+    destinations,
+    files,
+    hosts,
+    policies,
+    sessions,
+    site,
+    tokens,
+    transfers,
+    users,
+    web_users,
+)
+from ecpds.web.routes import Route
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *catalogue.ROUTES,
+    *destinations.ROUTES,
+    *hosts.ROUTES,
+    *transfers.ROUTES,
+    *files.ROUTES,
+    *users.ROUTES,
+    *policies.ROUTES,
+    *sessions.ROUTES,
+    *web_users.ROUTES,
+    *tokens.ROUTES,
+    *site.ROUTES,
+)

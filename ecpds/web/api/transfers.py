@@ -1,0 +1,215 @@
+"""`/transfers`: look, change, act; one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from aiohttp import web
+
+from ecpds.engine.operations.actor import Actor
+from ecpds.engine.operations.transfers import TransferOperations
+from ecpds.model.errors import NotFound, PreconditionFailed
+from ecpds.model.names import nearest
+from ecpds.model.status import TransferStatus
+from ecpds.model.transfer import Transfer
+from ecpds.store import transfers
+from ecpds.web import shown
+from ecpds.web.api import answers
+from ecpds.web.api.content import send
+from ecpds.web.api.schemas import Nothing, PriorityRequest, TransferChange
+from ecpds.web.call import Call
+from ecpds.web.errors import Refused
+from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Query, Route
+
+READ: Final = "transfers:read"
+WRITE: Final = "transfers:write"
+OPERATE: Final = "transfers:operate"
+ALL: Final = "/api/v2/transfers"
+ONE: Final = ALL + "/{transfer}"
+MOST_LOOKS: Final = 20  # pages of the store that one page of a scoped caller may take
+
+Act = Callable[[TransferOperations, int, Actor], Awaitable[Transfer]]
+
+
+async def _one(call: Call, right: str = READ) -> Transfer:
+    number = call.number("transfer", "Transfer")
+    found = await call.services.transfers.get(number)
+    call.caller.check(right, found.destination, f"Transfer {number} not found")
+    return found
+
+
+def _answer(call: Call, found: Transfer, status: int = 200) -> web.StreamResponse:
+    now, restricted = call.services.core.clock.now(), call.caller.is_restricted
+    document = shown.transfer(found, now, restricted=restricted)
+    return answers.one(call, document, shown.transfer_etag(found), status=status)
+
+
+def _statuses(call: Call) -> list[TransferStatus]:
+    found = []
+    for word in call.texts("status"):
+        try:
+            found.append(TransferStatus.of_word(word))
+        except KeyError:
+            near = nearest(word, [status.word for status in TransferStatus])
+            hint = f" (did you mean {near!r}?)" if near else ""
+            message = f"status: there is no status {word!r}{hint}"
+            raise Refused(400, "bad-parameter", message) from None
+    return found
+
+
+async def index(call: Call) -> web.StreamResponse:
+    """List transfers, newest first."""
+    limit, before = call.limit, call.before
+    name = call.text("destination") or None
+    if name is not None and not call.caller.may_on(READ, name):
+        raise NotFound(f"Destination {name} not found")
+    statuses, target, host = _statuses(call), call.text("target"), call.text("host")
+    since, until = call.time("since"), call.time("until")
+    deleted = None if call.flag("deleted") else False
+    found: list[Transfer] = []
+    for _ in range(MOST_LOOKS):
+        rows = await call.services.core.store.read(
+            transfers.page,
+            limit=limit + 1,
+            before=before,
+            destination=name,
+            statuses=statuses,
+            target=target or None,
+            host=host or None,
+            since=since,
+            until=until,
+            deleted=deleted,
+        )
+        found += [row for row in rows if call.caller.may_on(READ, row.destination)]
+        if len(found) > limit or len(rows) <= limit:
+            break
+        before = rows[-1].id
+    else:
+        return _page(call, found[:limit], before)
+    return _page(call, found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+def _page(call: Call, found: list[Transfer], after: int | None) -> web.StreamResponse:
+    now, restricted = call.services.core.clock.now(), call.caller.is_restricted
+    items = [shown.transfer(one, now, restricted=restricted) for one in found]
+    return answers.page(call, items, after)
+
+
+async def get(call: Call) -> web.StreamResponse:
+    """Return one transfer."""
+    return _answer(call, await _one(call))
+
+
+async def history(call: Call) -> web.StreamResponse:
+    """Return the steps of a transfer, oldest first."""
+    found = await _one(call)
+    rows = await call.services.transfers.history(found.id)
+    return answers.page(call, [shown.step(row) for row in rows], None)
+
+
+async def content(call: Call) -> web.StreamResponse:
+    """Return the content that it sends."""
+    found = await _one(call, "files:read")
+    if found.deleted or found.expires_at <= call.services.core.clock.now():
+        raise NotFound(f"Transfer {found.id} has expired or was deleted")
+    return await send(call, found.data_file, found.target)
+
+
+async def patch(call: Call) -> web.StreamResponse:
+    """Change priority, start or end."""
+    found = await _one(call, WRITE)
+    call.check_match(shown.transfer_etag(found))
+    change = await call.decoded(TransferChange)
+    seen = shown.transfer_etag(found)
+
+    def check(present: Transfer) -> None:
+        if shown.transfer_etag(present) != seen:
+            raise PreconditionFailed(f"Transfer {present.id} was changed meanwhile")
+
+    changed = await call.services.transfers.change(
+        found.id,
+        call.caller.actor,
+        priority=change.priority,
+        scheduled=change.scheduled,
+        expires=change.expires,
+        check=check,
+    )
+    return _answer(call, changed)
+
+
+async def delete(call: Call) -> web.StreamResponse:
+    """Stop and delete a transfer."""
+    found = await _one(call, WRITE)
+    call.check_match(shown.transfer_etag(found))
+    if found.deleted:
+        raise NotFound(f"Transfer {found.id} is deleted already")
+    if not call.flag("dry_run"):
+        await call.services.transfers.delete(found.id, call.caller.actor)
+    return answers.nothing()
+
+
+def _action(act: Act) -> Callable[[Call], Awaitable[web.StreamResponse]]:
+    async def handle(call: Call) -> web.StreamResponse:
+        found = await _one(call, OPERATE)
+        await call.decoded(Nothing)
+        return _answer(call, await act(call.services.transfers, found.id, call.caller.actor))
+
+    return handle
+
+
+async def prioritise(call: Call) -> web.StreamResponse:
+    """Set the priority."""
+    found, given = await _one(call, OPERATE), await call.decoded(PriorityRequest)
+    changed = await call.services.transfers.prioritise(found.id, call.caller.actor, given.priority)
+    return _answer(call, changed)
+
+
+async def delete_action(call: Call) -> web.StreamResponse:
+    """Delete a transfer, as an action; answer with what is left to see of it."""
+    found = await _one(call, WRITE)
+    await call.services.transfers.delete(found.id, call.caller.actor)
+    return _answer(call, await call.services.transfers.get(found.id))
+
+
+_ACTIONS: Final[Mapping[str, tuple[Act, str]]] = {
+    "requeue": (TransferOperations.requeue, "Give it another try with fresh counters."),
+    "stop": (TransferOperations.stop, "Stop it, also while it runs."),
+    "hold": (TransferOperations.hold, "Hold it until it is released."),
+    "release": (TransferOperations.release, "Queue a held one."),
+    "schedule_now": (TransferOperations.schedule_now, "Make it due now."),
+    "extend": (TransferOperations.extend, "Give it one more day."),
+}
+_FILTERS: Final = (
+    Query(name="destination", help="Only of that destination."),
+    Query(name="status", help="Only with one of these statuses, with commas.", type="list"),
+    Query(name="target", help="Only targets that match that glob."),
+    Query(name="host", help="Only those last sent to that host."),
+    Query(name="since", help="Scheduled at that time or later; PT6H: 6 hours ago.", type="time"),
+    Query(name="until", help="Scheduled before that time.", type="time"),
+    Query(name="deleted", help="Deleted and expired ones too.", type="flag"),
+)
+
+ROUTES: Final = (
+    Route(method="GET", path=ALL, right=READ, handle=index, query=(*PAGED, *_FILTERS),
+          summary="Transfers, newest first.", answer="[Transfer]"),
+    Route(method="GET", path=ONE, right=READ, handle=get, summary="One transfer.",
+          query=(FIELDS,), answer="Transfer"),
+    Route(method="GET", path=ONE + "/history", right=READ, handle=history, query=(FIELDS,),
+          summary="What happened to it, oldest first.", answer="[HistoryRow]"),
+    Route(method="GET", path=ONE + "/content", right="files:read", handle=content,
+          summary="The content that it sends; Range is honoured.", answer="bytes"),
+    Route(method="PATCH", path=ONE, right=WRITE, handle=patch, needs_match=True, query=(FIELDS,),
+          summary="Change priority, start or end.", body="TransferChange", answer="Transfer"),
+    Route(method="DELETE", path=ONE, right=WRITE, handle=delete, needs_match=True,
+          query=(DRY_RUN,), summary="Stop and delete it.", status=204),
+    *(
+        Route(method="POST", path=f"{ONE}/actions/{verb}", right=OPERATE, handle=_action(act),
+              summary=summary, body="Nothing", answer="Transfer")
+        for verb, (act, summary) in _ACTIONS.items()
+    ),
+    Route(method="POST", path=ONE + "/actions/prioritise", right=OPERATE, handle=prioritise,
+          summary="Set the priority.", body="PriorityRequest", answer="Transfer"),
+    Route(method="POST", path=ONE + "/actions/delete", right=WRITE, handle=delete_action,
+          summary="Stop and delete it.", body="Nothing", answer="Transfer"),
+)  # fmt: skip
