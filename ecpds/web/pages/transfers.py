@@ -1,0 +1,194 @@
+"""Transfers of all destinations: one list, its state in the query string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from ecpds.model.errors import InputError
+from ecpds.model.names import nearest
+from ecpds.model.status import TransferStatus
+from ecpds.model.transfer import Transfer
+from ecpds.store import transfers
+from ecpds.web import shown
+from ecpds.web.call import Call, cursor_of
+from ecpds.web.pages import lists, query
+from ecpds.web.pages.frame import show
+from ecpds.web.pages.rows import READ, row_of
+
+BATCH: Final = 500  # rows read at a time when not everything can be asked of the store
+MOST_READ: Final = 10_000  # rows looked at for one page
+KEYS: Final[Mapping[str, query.Kind]] = {
+    "target": "text", "destination": "text", "dest": "text", "status": "text", "host": "text",
+    "identity": "text", "reason": "text", "user": "text", "priority": "number", "size": "size",
+    "attempts": "number", "id": "number", "file": "number", "asap": "flag", "event": "flag",
+    "deleted": "flag", "expired": "flag",
+}  # fmt: skip
+Read = Callable[[Transfer, datetime], query.Value]
+VALUES: Final[Mapping[str, Read]] = {
+    "target": lambda one, _: one.target,
+    "destination": lambda one, _: one.destination,
+    "dest": lambda one, _: one.destination,
+    "status": lambda one, _: one.status.word,
+    "host": lambda one, _: one.host,
+    "identity": lambda one, _: one.identity,
+    "reason": lambda one, _: one.reason.kind if one.reason else "",
+    "user": lambda one, _: one.status_by,
+    "priority": lambda one, _: one.priority,
+    "size": lambda one, _: one.size,
+    "attempts": lambda one, _: one.attempts,
+    "id": lambda one, _: one.id,
+    "file": lambda one, _: one.data_file,
+    "asap": lambda one, _: one.asap,
+    "event": lambda one, _: one.event,
+    "deleted": lambda one, _: one.deleted,
+    "expired": lambda one, now: one.expires_at <= now,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What of a query the store can do, and the whole of it."""
+
+    search: query.Search
+    destination: str | None = None
+    statuses: tuple[TransferStatus, ...] = ()
+    target: str | None = None  # GLOB
+    host: str | None = None
+    deleted: bool | None = False
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def matches(self, one: Transfer, now: datetime) -> bool:
+        """Tell whether a transfer fits what the store was not asked for."""
+        return self.search.matches(lambda key: VALUES[key](one, now))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One page of transfers."""
+
+    items: Sequence[Transfer] = ()
+    cursor: str | None = None  # of the next page
+    is_partial: bool = False  # the search stopped before it had read everything
+
+
+def filter_of(call: Call) -> Filter:
+    """Return what is asked for; InputError names what is wrong."""
+    search = query.parse(call.text("q"), KEYS, "target")
+    target, host = search.taken("target"), search.taken("host")
+    chosen = Filter(
+        search=search,
+        statuses=_statuses(call.texts("status")),
+        target=target.glob if target else None,
+        host=host.text if host and host.is_exact else None,
+        deleted=None if any(term.key == "deleted" for term in search.terms) else False,
+        since=lists.time_of(call, "from"),
+        until=lists.time_of(call, "to"),
+    )
+    return replace(chosen, destination=_destination(call, search))
+
+
+def _destination(call: Call, search: query.Search) -> str | None:
+    if call.text("dest"):
+        return call.text("dest")
+    for key in ("destination", "dest"):
+        pattern = search.taken(key)
+        if pattern is not None and pattern.is_exact:
+            return pattern.text
+    return None
+
+
+def _statuses(words: list[str]) -> tuple[TransferStatus, ...]:
+    found = []
+    for word in words:
+        try:
+            found.append(TransferStatus.of_word(word))
+        except KeyError:
+            near = nearest(word, [status.word for status in TransferStatus])
+            hint = f" (did you mean {near!r}?)" if near else ""
+            raise InputError(f"there is no status {word!r}{hint}", pointer="status") from None
+    return tuple(found)
+
+
+async def find(call: Call, chosen: Filter, limit: int, before: int | None) -> Found:
+    """Return the next transfers that fit and that the caller may see, newest first."""
+    store, now = call.services.core.store, call.services.core.clock.now()
+    items: list[Transfer] = []
+    read = 0
+    while read < MOST_READ:
+        rows = await store.read(
+            transfers.page, limit=max(BATCH if read else 0, limit + 1), before=before,
+            destination=chosen.destination, statuses=chosen.statuses, target=chosen.target,
+            host=chosen.host, deleted=chosen.deleted, since=chosen.since, until=chosen.until,
+        )  # fmt: skip
+        items += [
+            row
+            for row in rows
+            if call.caller.may_on(READ, row.destination) and chosen.matches(row, now)
+        ]
+        if len(items) > limit:
+            return Found(items=items[:limit], cursor=cursor_of(items[limit - 1].id))
+        if len(rows) <= limit:
+            return Found(items=items)
+        read += len(rows)
+        before = rows[-1].id
+    return Found(items=items, cursor=cursor_of(before or 0), is_partial=True)
+
+
+async def index(call: Call) -> web.Response:
+    """All transfers that fit the filter, newest first."""
+    problem, found = "", Found()
+    form = lists.wanted(call)
+    try:
+        found = await find(call, filter_of(call), lists.limit_of(call), call.before)
+    except InputError as error:
+        if form != "html":
+            raise
+        problem = error.message
+    if form != "html":
+        return _table(call, form, found)
+    services, now = call.services, call.services.core.clock.now()
+    destination = call.text("dest")
+    topics = (f"transfers:{destination or '*'}",) if not call.text("cursor") else ()
+    return show(
+        call,
+        "pages/transfers.html",
+        topics=topics,
+        rows=[row_of(one, services.engine, call.caller, now) for one in found.items],
+        cursor=found.cursor,
+        is_partial=found.is_partial,
+        most_read=MOST_READ,
+        problem=problem,
+        statuses=list(TransferStatus),
+        chosen=set(call.texts("status")),
+        names=[name for name in sorted(services.core.snapshot.destinations)
+               if call.caller.may_on(READ, name)],
+        address=lambda **changes: lists.address(call, **changes),
+    )  # fmt: skip
+
+
+def _table(call: Call, form: str, found: Found) -> web.Response:
+    now = call.services.core.clock.now()
+    restricted = call.caller.is_restricted
+    documents = [shown.transfer(one, now, restricted=restricted) for one in found.items]
+    if form == "json":
+        return lists.as_json(documents, found.cursor)
+    heads = (
+        "id", "destination", "target", "status", "priority", "size", "sent", "attempts",
+        "scheduled", "started", "finished", "expires", "host", "data_file_id", "reason",
+    )  # fmt: skip
+    return lists.as_csv(
+        "transfers",
+        heads,
+        ([_cell(document, head) for head in heads] for document in documents),
+    )
+
+
+def _cell(document: Mapping[str, Any], head: str) -> object:
+    value = document[head]
+    return value["text"] or value["class"] if isinstance(value, dict) else value
