@@ -115,6 +115,7 @@ class Live:
         self._moved: dict[int, int] = {}  # running transfer -> bytes as told last
         self._counters: dict[str, Any] = {}
         self._work = asyncio.Event()
+        self._lost = False  # more has changed than the bus remembers
         self._closed = False
 
     @property
@@ -180,8 +181,11 @@ class Live:
 
     async def _collect(self) -> None:
         with self._core.bus.listener() as listener:
+            lost = 0
             while True:
                 hints = await listener.wait_some()
+                self._lost |= listener.lost != lost
+                lost = listener.lost
                 if not self._streams:
                     self._number += 1  # whoever comes back has missed something
                     self._ring.clear()
@@ -233,6 +237,10 @@ class Live:
 
     async def _round(self, now: datetime) -> None:
         dirty, self._dirty = list(self._dirty.values()), {}
+        if self._lost:
+            self._lost = False
+            self._refresh_all()
+            return
         heard = {
             stream: [subject for subject in dirty if stream.hears(subject)]
             for stream in self._streams
@@ -251,6 +259,12 @@ class Live:
             for subject in found:
                 stream.put(self._for(stream, told[subject]))
         self._tell_counters()
+
+    def _refresh_all(self) -> None:
+        self._number += 1
+        self._ring.clear()
+        for stream in self._streams:
+            stream.put(encode("refresh", {}, self._number))
 
     async def _rows(self, subjects: list[Subject], now: datetime) -> dict[Subject, Told]:
         numbers = [int(one.name) for one in subjects if one.kind == "transfer"]
@@ -304,7 +318,6 @@ class Live:
         counters = {
             "running": len(self._engine.attempts.running),
             "retrievals": sum(len(one.meters) for one in self._engine.retrievals.values()),
-            "writes_waiting": self._core.store.waiting,
         }
         if counters == self._counters:
             return
