@@ -53,9 +53,16 @@ class Told:
 class Stream:
     """One listening page."""
 
-    def __init__(self, caller: Caller, topics: tuple[Topic, ...], drop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        topics: tuple[Topic, ...],
+        drop: Callable[[], None],
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         """`drop` breaks the connection of a reader that is too slow."""
         self.caller, self.topics = caller, topics
+        self.is_gone = is_gone
         self.woken = asyncio.Event()
         self.closed = False
         self._drop = drop
@@ -127,15 +134,26 @@ class Live:
 
     @contextmanager
     def stream(
-        self, caller: Caller, topics: tuple[Topic, ...], drop: Callable[[], None]
+        self,
+        caller: Caller,
+        topics: tuple[Topic, ...],
+        drop: Callable[[], None],
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> Iterator[Stream]:
-        """Listen inside the block; Refused (429, 503) when there are too many."""
+        """Listen inside the block; Refused (429, 503) when there are too many.
+
+        A stream whose reader `is_gone` counts no more: whoever walks from page to page leaves one
+        behind on each.
+        """
         if self._closed:
             raise Refused(503, "stopping", "the node is stopping")
+        for one in [one for one in self._streams if one.is_gone()]:
+            self._streams.discard(one)
+            one.close()
         own = sum(one.caller.name == caller.name for one in self._streams)
         if own >= PER_USER or len(self._streams) >= IN_ALL:
             raise Refused(429, "too-many-streams", "too many live pages are open")
-        stream = Stream(caller, topics, drop)
+        stream = Stream(caller, topics, drop, is_gone)
         self._streams.add(stream)
         self._work.set()
         try:

@@ -96,7 +96,10 @@ async def live(call: Call, logins: Logins) -> web.StreamResponse:
         if call.request.transport is not None:
             call.request.transport.abort()
 
-    with call.services.live.stream(call.caller, topics, drop) as stream:
+    def is_gone() -> bool:
+        return call.request.transport is None or call.request.transport.is_closing()
+
+    with call.services.live.stream(call.caller, topics, drop, is_gone) as stream:
         await answer.prepare(call.request)
         number = call.services.live.number
         stream.put(RETRY + f"id: {number}\n\n".encode())
