@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
+from asyncssh.packet import Boolean, String
 
 from ecpds.model.account import Permission, Protocol
 from ecpds.model.errors import QuotaExceeded, Stopping
-from ecpds.portals.ssh import server, transport
+from ecpds.portals.ssh import server, sftp, transport, wire
 from ecpds.vfs.contract import Credential, ProvenKey, Session
 from tests.peers import clients
 from tests.peers.openssh import make_key
-from tests.protocol.diskgate import ALL, Account, DiskGate
-from tests.protocol.sshrig import Rig, Wire, running, soon
+from tests.protocol.diskgate import ALL, Account, DiskGate, DiskSession
+from tests.protocol.sshrig import Rig, Wire, running, soon, text
 from tests.waiting import until
 
 
@@ -166,7 +168,60 @@ async def test_tries_are_counted(tmp_path: Path) -> None:
         failure = await _refused(rig, password=None, client_factory=Guesser)
         assert isinstance(failure, asyncssh.DisconnectError)
         assert "Too many authentication failures" in str(failure)
-        assert len(rig.gate.logins) <= transport.MAX_LOGIN_TRIES
+        assert 1 < len(rig.gate.logins) < transport.MAX_LOGIN_REQUESTS
+
+
+async def test_requests_sent_ahead_are_counted_too(tmp_path: Path) -> None:
+    """Each new request ends the one before it unanswered; that is no way around the limit."""
+
+    class Guesser(asyncssh.SSHClient):
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            self._conn = conn
+
+        def password_auth_requested(self) -> str:
+            for number in range(50):
+                self._conn.send_userauth_packet(
+                    50,
+                    *map(String, ("alice", "ssh-connection", "password")),
+                    Boolean(False),
+                    String(f"guess {number}"),
+                )
+            return "guess"
+
+    async with running(tmp_path) as rig:
+        failure = await _refused(rig, password=None, client_factory=Guesser)
+        assert "Too many authentication failures" in str(failure)
+        assert len(rig.gate.logins) < transport.MAX_LOGIN_REQUESTS
+
+
+async def test_a_client_that_leaves_during_its_login_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, goes_on = asyncio.Event(), asyncio.Event()
+    login = DiskGate.login
+
+    async def slow(self: DiskGate, *args: Any, **kwargs: Any) -> Session:
+        session = await login(self, *args, **kwargs)
+        asked.set()
+        try:
+            await goes_on.wait()
+        except asyncio.CancelledError:
+            if decided:
+                return session  # it was decided already when the client left
+            await session.close()
+            raise
+        return session
+
+    monkeypatch.setattr(DiskGate, "login", slow)
+    decided = False
+    async with running(tmp_path) as rig:
+        for decided in (False, True):  # noqa: B007 - `slow` looks at it
+            asked.clear()
+            async with asyncio.TaskGroup() as group:
+                trying = group.create_task(_refused(rig))
+                await asked.wait()
+                trying.cancel()
+            await until(lambda: not rig.portal.connections and not rig.gate.sessions)
 
 
 # --- texts
@@ -341,6 +396,48 @@ async def test_closing_parks_what_is_open(tmp_path: Path) -> None:
         await rig.portal.close()
         with pytest.raises(OSError):
             await asyncio.open_connection("127.0.0.1", rig.port)
+
+
+async def test_closing_does_not_wait_long_for_what_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    async def hangs(self: DiskSession, path: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(path)
+
+    monkeypatch.setattr(DiskSession, "delete", hangs)
+    monkeypatch.setattr(server, "STOP_SECONDS", 0.1)
+    async with running(tmp_path) as rig, rig.wire() as client:
+        handle = await client.create("/NORTH/f")
+        (await client.write(handle, 0, b"1")).ok()
+        client.ask(wire.REMOVE, text("/NORTH/g"))
+        client.ask(wire.STAT, text("/NORTH/g"))  # waits for the other
+        assert (await client.stat("/SOUTH")).attributes.size == 0  # all have arrived
+        async with asyncio.timeout(4):
+            await rig.portal.close()
+        assert ended == ["/NORTH/g"]
+        assert rig.gate.sessions == []
+        assert len(rig.gate.parked) == 1
+
+
+async def test_a_lost_client_does_not_keep_a_request_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hangs(self: DiskSession, path: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(DiskSession, "delete", hangs)
+    monkeypatch.setattr(sftp, "LEAVE_SECONDS", 0.1)
+    async with running(tmp_path) as rig:
+        async with rig.wire() as client:
+            client.ask(wire.REMOVE, text("/NORTH/g"))
+            assert (await client.stat("/SOUTH")).attributes.size == 0  # both have arrived
+            client.connection.abort()
+        await until(lambda: not rig.gate.sessions and not rig.portal.connections)
 
 
 async def test_an_empty_listen_is_off(tmp_path: Path) -> None:

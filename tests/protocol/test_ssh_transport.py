@@ -40,7 +40,7 @@ def _overridden(own: type, base: type) -> list[str]:
 @pytest.mark.parametrize(
     ("own", "base", "count"),
     [
-        (PortalConnection, asyncssh.SSHServerConnection, 15),
+        (PortalConnection, asyncssh.SSHServerConnection, 14),
         (PortalChannel, asyncssh.SSHServerChannel, 4),
     ],
 )

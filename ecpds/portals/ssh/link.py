@@ -8,6 +8,7 @@ from typing import Protocol
 
 # How long what runs may go on for a client that has left, in seconds.
 LEAVE_SECONDS = 10.0
+STOP_SECONDS = 1.5  # the same when the node stops
 
 
 class Link(Protocol):
@@ -38,8 +39,8 @@ class Service(Protocol):
     def finished(self) -> None:
         """Note that the client sends no more; what it asked for is still answered."""
 
-    def lost(self) -> None:
-        """Note that the channel is gone."""
+    def lost(self, patience: float = LEAVE_SECONDS) -> None:
+        """Note that the channel is gone; what runs may go on for `patience` seconds."""
 
     def blocked(self, blocked: bool) -> None:
         """Note whether the client fails to take what we send."""

@@ -25,7 +25,7 @@ from ecpds.model.errors import (
     NotDirectory,
     NotFound,
 )
-from ecpds.portals.ssh.link import Link
+from ecpds.portals.ssh.link import LEAVE_SECONDS, Link
 from ecpds.vfs.contract import Listing, Node, Reader, Session, Writer, client_text
 
 log = get_logger(__name__)
@@ -104,8 +104,9 @@ class ScpService:
         self._over = True
         self._news.set()
 
-    def lost(self) -> None:
+    def lost(self, patience: float = LEAVE_SECONDS) -> None:
         """Note that the channel is gone."""
+        del patience  # nothing here goes on without its client but a commit
         self._over = self._lost = True
         self._news.set()
         self._writable.set()

@@ -26,7 +26,7 @@ from ecpds.model.secret import Secret
 from ecpds.portals.listener import Listener, connected
 from ecpds.portals.ssh import keys
 from ecpds.portals.ssh.handles import Places
-from ecpds.portals.ssh.link import LEAVE_SECONDS, Service
+from ecpds.portals.ssh.link import LEAVE_SECONDS, STOP_SECONDS, Service
 from ecpds.portals.ssh.scp import ScpService
 from ecpds.portals.ssh.scp import parse as parse_scp
 from ecpds.portals.ssh.sftp import SftpService
@@ -68,6 +68,7 @@ class SshPortal:
         self.threads = threads
         self.clock = clock
         self.draining = False
+        self.closing = False
         self._host_keys = host_keys
         self._node_name = node_name
         self._keys: dict[str, asyncssh.SSHKey] = {}
@@ -110,7 +111,7 @@ class SshPortal:
 
     async def close(self) -> None:
         """Stop listening and end all connections; open uploads are parked, not registered."""
-        self.draining = True
+        self.draining = self.closing = True
         await self._listener.close()
         chores, self._chores = self._chores, None
         if chores is not None and self._chore is not None:
@@ -310,12 +311,13 @@ class Visitor(asyncssh.SSHServer):
     async def leave(self) -> None:
         """Hang up, let the channels settle their files, log out."""
         self._leaving = True
+        patience = STOP_SECONDS if self.portal.closing else LEAVE_SECONDS
         for channel in list(self.channels):
-            channel.lost()
+            channel.lost(patience)
         if not self._gone.is_set():
             self._hang_up("The server is shutting down")
         try:
-            async with asyncio.timeout(2 * LEAVE_SECONDS):
+            async with asyncio.timeout(2 * patience):
                 for channel in list(self.channels):
                     await channel.ended.wait()
                 if self._connection is not None:
@@ -430,11 +432,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if self._service is not None:
             self._service.blocked(self._full or self._congested)
 
-    def lost(self) -> None:
+    def lost(self, patience: float = LEAVE_SECONDS) -> None:
         """Tell the service that its channel is gone."""
         self._chan = None
         if self._service is not None:
-            self._service.lost()
+            self._service.lost(patience)
 
     @property
     def running(self) -> bool:

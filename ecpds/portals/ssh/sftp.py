@@ -11,6 +11,7 @@ Spec: draft-ietf-secsh-filexfer-02.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from ecpds.base.clock import Clock
 from ecpds.base.logs import get_logger
@@ -52,6 +53,7 @@ class SftpService:
         self._paused = False
         self._finished = False  # the client sends no more
         self._lost = False
+        self._patience = LEAVE_SECONDS
         self._failed = False
         self._ended = asyncio.Event()
 
@@ -69,8 +71,9 @@ class SftpService:
         self._finished = True
         self._go_on()
 
-    def lost(self) -> None:
+    def lost(self, patience: float = LEAVE_SECONDS) -> None:
         """Note that the channel is gone."""
+        self._patience = min(patience, self._patience)
         self._lost = True
         self._ended.set()
 
@@ -93,13 +96,13 @@ class SftpService:
     async def serve(self) -> int:
         """Serve until the client ends or goes away; return the exit status of the channel.
 
-        Cancelled, it still parks or discards the open uploads; give it `LEAVE_SECONDS` for that.
+        Cancelled, it still parks or discards the open uploads.
         """
         try:
             await self._ended.wait()
+            await self._settle()
         finally:
             self._lost = True
-            await self._settle()
             await self._abandon()
         return 1 if self._failed else 0
 
@@ -113,12 +116,13 @@ class SftpService:
 
     async def _settle(self) -> None:
         """Let what runs come to its end, but not for ever."""
+        self._lost = True  # nothing new begins
         try:
-            async with asyncio.timeout(LEAVE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 for job in list(self._jobs):
                     await job.done.wait()
         except TimeoutError:
-            for task in self._tasks:
+            for task in list(self._tasks):
                 task.cancel()
             for job in list(self._jobs):
                 await job.done.wait()
@@ -250,7 +254,17 @@ class SftpService:
         self._jobs.append(job)
         task = self._link.spawn(self._run(request, job, earlier), f"sftp-request-{request}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._forget, job))
+
+    def _forget(self, job: Job, task: asyncio.Task[None]) -> None:
+        """Note the end of a job, also of one that was cancelled before its first step."""
+        self._tasks.discard(task)
+        self._end(job)
+
+    def _end(self, job: Job) -> None:
+        if not job.done.is_set():
+            self._jobs.remove(job)
+            job.done.set()
 
     async def _run(self, request: int, job: Job, earlier: list[Job]) -> None:
         try:
@@ -264,8 +278,7 @@ class SftpService:
         except Exception as error:  # noqa: BLE001 - the boundary of the server
             answer = _mistaken(request, error)
         finally:
-            self._jobs.remove(job)
-            job.done.set()
+            self._end(job)
         self._send(answer)
         if self._jobs:
             self._go_on_soon()

@@ -20,7 +20,12 @@ from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
 import asyncssh
-from asyncssh.constants import MSG_CHANNEL_DATA, MSG_IGNORE, MSG_KEXINIT
+from asyncssh.constants import (
+    MSG_CHANNEL_DATA,
+    MSG_IGNORE,
+    MSG_KEXINIT,
+    MSG_USERAUTH_REQUEST,
+)
 from asyncssh.encryption import Encryption, GCMEncryption
 from asyncssh.packet import SSHPacket
 from asyncssh.public_key import decode_ssh_public_key
@@ -57,7 +62,7 @@ SIGNATURES = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
-MAX_LOGIN_TRIES = 10  # answers of "no" on one connection, queries for keys included
+MAX_LOGIN_REQUESTS = 20  # of one connection; a client asks about each of its keys
 _MAX_INPUT = 1 << 20  # bytes kept while one message is being dealt with
 _MAX_OUTPUT = 1 << 20  # bytes in the socket's buffer before channels have to wait
 _SPEAKS_FIRST = b"SSH-2.0-OpenSSH_"
@@ -92,7 +97,7 @@ class PortalConnection(asyncssh.SSHServerConnection):
         super().__init__(loop, options)
         self._protocol_factory = lambda: server
         self._visitor = owner
-        self._tries = 0
+        self._requests = 0
         self._offer_held = False
         self._reading_paused = False
         self.active_at = loop.time()  # seconds of the loop's clock; when something last came
@@ -147,7 +152,9 @@ class PortalConnection(asyncssh.SSHServerConnection):
 
     def process_packet(self, pkttype: int, pktid: int, packet: SSHPacket) -> bool | Awaitable[None]:
         """Deal with a packet."""
-        if pkttype == MSG_KEXINIT and self._offer_held:
+        if pkttype == MSG_USERAUTH_REQUEST:
+            self._count_request()
+        elif pkttype == MSG_KEXINIT and self._offer_held:
             self._offer_held = False
             self._prefer_gcm(SSHPacket(packet.get_remaining_payload()))
             super()._send_kexinit()
@@ -163,17 +170,16 @@ class PortalConnection(asyncssh.SSHServerConnection):
 
     # --- login -------------------------------------------------------------------------------
 
-    async def reload_config(self) -> None:
-        """Do nothing: the options do not depend on the user."""
-
-    def send_userauth_failure(self, partial_success: bool) -> None:
-        """Refuse a credential; hang up on who has tried too often."""
-        self._tries += 1
-        if self._tries > MAX_LOGIN_TRIES:
+    def _count_request(self) -> None:
+        """Hang up on who tries too often; a request is counted whether it is answered or not."""
+        self._requests += 1
+        if self._requests > MAX_LOGIN_REQUESTS:
             raise asyncssh.DisconnectError(
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "Too many authentication failures"
             )
-        super().send_userauth_failure(partial_success)
+
+    async def reload_config(self) -> None:
+        """Do nothing: the options do not depend on the user."""
 
     async def validate_public_key(
         self, username: str, key_data: bytes, msg: bytes, signature: bytes
