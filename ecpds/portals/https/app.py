@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from ecpds.base.clock import Clock
+from ecpds.base.logs import get_logger
 from ecpds.base.resources import shared
 from ecpds.base.settings import HttpsSettings
 from ecpds.base.threads import Threads
-from ecpds.model.errors import EcpdsError
+from ecpds.model.errors import EcpdsError, root_message
 from ecpds.portals.https.blocks import FileBlocks
 from ecpds.portals.https.browse import Browse
+from ecpds.portals.https.exchange import Ask
 from ecpds.portals.https.login import Logins, Tickets
 from ecpds.portals.https.pages import Pages
 from ecpds.portals.https.plainhttp import speaks_tls
@@ -27,7 +28,7 @@ from ecpds.portals.https.wire import Wire
 from ecpds.portals.listener import Listener, connected
 from ecpds.vfs.contract import Gate
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 HANDSHAKE = timedelta(seconds=20)
 LINGER = 5.0  # seconds in which the rest of a refused upload is read and dropped
@@ -135,21 +136,25 @@ class HttpsPortal:
             wire.leave()
         while (ask := await wire.next(idle)) is not None:
             self._proxies.apply(ask)
-            reply = WireReply(
-                wire, ask, blocks=self._blocks, clock=self._clock, timeout=self._patience
-            )
-            try:
-                await self._service.serve(ask, reply)
-            except (ConnectionError, TimeoutError):
-                return wire.abort()
-            except Exception as error:
-                # the status line is out: only a broken connection can tell the client
-                if not isinstance(error, EcpdsError):
-                    log.exception("answer broke off", extra={"peer": wire.peer})
-                return wire.abort()
-            if not reply.keeps:
-                return None
-        return None
+            if not await self._answer(wire, ask):
+                return
+
+    async def _answer(self, wire: Wire, ask: Ask) -> bool:
+        """Answer one request; tell whether the connection can carry another."""
+        reply = WireReply(wire, ask, blocks=self._blocks, clock=self._clock, timeout=self._patience)
+        try:
+            await self._service.serve(ask, reply)
+        except (ConnectionError, TimeoutError) as error:
+            log.debug("client gone", peer=wire.peer, reason=root_message(error))
+        except EcpdsError as error:
+            log.warning("answer broke off", peer=wire.peer, reason=error.message)
+        except Exception as error:  # noqa: BLE001 - the boundary of a request
+            log.error("answer broke off", exc=error, peer=wire.peer)  # noqa: TRY400 - see `exc`
+        else:
+            log.debug("request", peer=wire.peer, method=ask.method, status=reply.status)
+            return reply.keeps
+        wire.abort()  # a status line is out: only a broken connection can tell the client
+        return False
 
     async def _part(self, wire: Wire) -> None:
         """Close a connection after what is still on its way in either direction."""

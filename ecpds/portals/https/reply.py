@@ -28,6 +28,7 @@ class WireReply(Reply):
         self._clock = clock
         self._timeout = timeout
         self._started = False
+        self.status = 0  # 0: nothing was sent
         self._sent = 0  # bytes of the file, over all parts
 
     @property
@@ -51,6 +52,7 @@ class WireReply(Reply):
             self.keeps = False  # the end of the connection is the end of the content
         head = self._head(answer, chunked=chunked)
         self._started = True
+        self.status = answer.status
         if not has_content(answer, self._ask.method):
             self._wire.write(head)
         elif isinstance(body, bytes):

@@ -5,12 +5,12 @@ Every request is a session of its own: log in, act, close (portal.md 3.4).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 from ecpds.base.clock import Clock
+from ecpds.base.logs import get_logger
 from ecpds.model.errors import (
     Denied,
     EcpdsError,
@@ -32,7 +32,7 @@ from ecpds.portals.https.pages import START, Pages
 from ecpds.portals.https.visit import Visit
 from ecpds.vfs.contract import Session
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 METHODS = "GET, HEAD, OPTIONS, PUT, POST, DELETE"
@@ -70,8 +70,8 @@ class Service:
     async def serve(self, ask: Ask, reply: Reply) -> None:
         """Answer one request.
 
-        Lets ConnectionError and TimeoutError through when the client is gone or stuck, and every
-        error when a status line is out already; any other error is told.
+        Lets ConnectionError through when the client is gone, and every error when a status line is
+        out already; any other error is told.
         """
         try:
             await self._serve(ask, reply)
@@ -79,12 +79,12 @@ class Service:
             if reply.started:
                 raise
             await reply.send(self._told(ask, error))
-        except (ConnectionError, TimeoutError):
+        except ConnectionError:
             raise
-        except Exception:
+        except Exception as error:
             if reply.started:
                 raise
-            log.exception("request failed", extra={"method": ask.method, "peer": ask.peer})
+            log.error("request failed", exc=error, peer=ask.peer)  # noqa: TRY400 - see `exc`
             await reply.send(self._told(ask, EcpdsError("Internal error")))
 
     async def _serve(self, ask: Ask, reply: Reply) -> None:
