@@ -36,6 +36,7 @@ Next = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 API_CSP: Final = "default-src 'none'; frame-ancestors 'none'; sandbox"
+NOBODY: Final = "0.0.0.0"  # noqa: S104 - an address that no network allows, nothing is bound
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -61,7 +62,7 @@ class Peers:
 
     def of(self, request: web.Request) -> tuple[str, bool, bool]:
         """Return address, whether it came over TLS, and whether a proxy told so."""
-        peer = canonical(request.remote or "127.0.0.1")
+        peer = canonical(request.remote or NOBODY)
         if not self._trusted or not self._is_trusted(peer):
             return peer, self._tls, False
         secure = self._tls or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
@@ -109,7 +110,7 @@ class Door:
         if forwarded:
             await self._check(peer)
         who = None
-        if route.right != OPEN or route.kind == "page":
+        if route.right != OPEN or route.kind == "page" or "Authorization" in request.headers:
             who = await self._logins.who(request, peer, api=route.kind != "page")
         if route.right != OPEN and who is None:
             if route.kind == "page" and request.method in SAFE:

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 KEEP_ALIVE: Final = 15.0  # seconds
 PATIENCE: Final = 30.0  # seconds for a reader to take what there is
-RETRY: Final = b"retry: 3000\n"
+RETRY: Final = "retry: 3000\n"  # milliseconds
 
 
 async def healthz(call: Call) -> web.StreamResponse:
@@ -101,9 +101,9 @@ async def live(call: Call, logins: Logins) -> web.StreamResponse:
 
     with call.services.live.stream(call.caller, topics, drop, is_gone) as stream:
         await answer.prepare(call.request)
-        number = call.services.live.number
-        stream.put(RETRY + f"id: {number}\n\n".encode())
         last = call.request.headers.get("Last-Event-ID") or call.text("last")
+        first = "" if last else f"id: {call.services.live.number}\n"
+        stream.put(f"{RETRY}{first}\n".encode())
         call.services.live.catch_up(stream, last)
         try:
             await _pump(call, answer, stream, logins)

@@ -133,9 +133,7 @@ class Rig:
     ) -> None:
         """Create a web user."""
         user = WebUser(name=name, grants=(Grant(role=role, scope=scope),))
-        await self.node.accounts.put_web_user(
-            user, Credentials(password=Secret(password)), SYSTEM
-        )
+        await self.node.accounts.put_web_user(user, Credentials(password=Secret(password)), SYSTEM)
 
     async def as_user(self, name: str, role: Role, scope: str = "*") -> Client:
         """Return a client that may what a web user with that role may."""
@@ -179,4 +177,3 @@ async def rig(
         finally:
             await monitor.drain()
             await monitor.close()
-

@@ -81,7 +81,7 @@ async def get(call: Call) -> web.StreamResponse:
         for one in view.transfers
         if call.caller.may_on("transfers:read", one.destination)
     ]  # fmt: skip
-    return answers.one(call, document, tag(view))
+    return answers.one(call, document, "" if wanted else tag(view))
 
 
 async def content(call: Call) -> web.StreamResponse:
