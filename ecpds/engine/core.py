@@ -73,6 +73,7 @@ class HostEntry:
     host: Host
     access: Access | None  # None: its method or options cannot be used, `problem` says why
     template: Template | None = None  # of a dissemination host
+    directory_only: str | None = None  # the whole template when it has neither rules nor tokens
     acquisition: AcquisitionOptions = AcquisitionOptions()
     problem: str = ""
     version: int = 1
@@ -192,7 +193,12 @@ class Configuration:
         except EcpdsError as error:  # a host of a missing module must not stop the start
             return HostEntry(host=host, access=None, problem=error.message, version=version)
         return HostEntry(
-            host=host, access=access, template=template, acquisition=acquisition, version=version
+            host=host,
+            access=access,
+            template=template,
+            directory_only=template.directory_only if template else None,
+            acquisition=acquisition,
+            version=version,
         )
 
     def opened(self, options: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from ecpds.engine.core import DestinationEntry, HostEntry
 from ecpds.model.errors import TemplateError
 from ecpds.model.targetvalues import target_values
-from ecpds.model.template import render
+from ecpds.model.template import checked_path, render
 from ecpds.model.transfer import DataFile, Transfer
 
 
@@ -25,8 +25,8 @@ def remote_path(
     """Return the path; raises TemplateError."""
     if host.template is None:
         raise TemplateError(f"host {host.name}: {host.problem}")
-    if host.template.rules is None and host.template.script is None:
-        return transfer.target
+    if host.directory_only is not None:  # most hosts: no token, no rule, the target is appended
+        return checked_path(host.directory_only + transfer.target)
     values = target_values(
         transfer=transfer,
         file=file,

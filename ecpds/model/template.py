@@ -118,6 +118,19 @@ class Template:
         }
         return cls(text, rules, results)
 
+    @property
+    def directory_only(self) -> str | None:
+        """Return the directory when this is one without tokens, ending in `/`, or empty."""
+        if self.script is not None:
+            return None
+        if self.rules is None:
+            return ""
+        if len(self.rules.rules) != 1 or not self.rules.rules[0].is_default:
+            return None
+        pieces = self.results[self.rules.rules[0].place.line]
+        text = pieces[0] if len(pieces) == 1 else None
+        return text if isinstance(text, str) and text.endswith("/") else None
+
     def warnings(self) -> list[Problem]:
         """Return what works but is probably not meant."""
         if self.rules is None:
@@ -182,6 +195,11 @@ def render(template: Template, values: TargetValues) -> tuple[str, Explanation]:
         tokens=used,
         is_appended=is_appended,
     )
+
+
+def checked_path(path: str) -> str:
+    """Return a path made of a directory and a target; TemplateError for one we never write."""
+    return _checked("", path)
 
 
 def _base(pieces: Pieces) -> str:
