@@ -174,7 +174,11 @@ class ObjectDirectory:
                     ended = True
                     break
                 batch.append(one)
-            self._seal_batch(batch)
+            try:
+                self._seal_batch(batch)
+            except (OSError, EcpdsError) as error:  # else the thread would end, and all uploads
+                for one in batch:
+                    one.error = one.error or error
             self._answer(batch)
             if ended:
                 break
