@@ -347,3 +347,14 @@ async def test_cross_origin(tmp_path: Path) -> None:
 
 def test_the_header_of_the_tests() -> None:
     assert basic("alice") == "Basic YWxpY2U6c2VjcmV0"
+
+
+async def test_settings_change_at_once(tmp_path: Path) -> None:
+    accounts = {"data.example": Account(open_access=True), "alice": Account()}
+    async with site(tmp_path, accounts=accounts) as s:
+        s.put("/NORTH/a", b"x")
+        asked = {"Host": "data.example", "Origin": "https://a.example"}
+        assert (await s.ask("GET", "/files/NORTH/a", user="", headers=asked)).status == 404
+        s.portal.take(HttpsSettings(hosts={"data.example": "files"}, cors_allow_origin="*"))
+        got = await s.ask("GET", "/files/NORTH/a", user="", headers=asked)
+        assert (got.status, got.headers["Access-Control-Allow-Origin"]) == (200, "*")

@@ -310,6 +310,19 @@ async def test_draining_ends_what_is_idle_and_waits_for_the_rest(tmp_path: Path)
         writer.close()
 
 
+async def test_draining_does_not_wait_for_a_handshake(tmp_path: Path) -> None:
+    async with site(tmp_path, tls=True) as s:
+        silent = [await asyncio.open_connection("127.0.0.1", s.port) for _ in range(2)]
+        silent[1][1].write(b"\x16\x03\x01\x02\x00")  # the beginning of a handshake
+        async with asyncio.timeout(10):
+            while s.portal.connections < 2:
+                await asyncio.sleep(0.005)
+        async with asyncio.timeout(5):
+            await s.portal.drain()
+        for _, writer in silent:
+            writer.close()
+
+
 @pytest.mark.parametrize("tls", [False, True])
 async def test_closing_ends_everything_at_once(tmp_path: Path, *, tls: bool) -> None:
     async with site(tmp_path, tls=tls) as s:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -61,10 +62,8 @@ class HttpsPortal:
         `trusted_proxies` are networks whose X-Forwarded fields are believed.
         """
         self._gate = gate
-        self._settings = settings
         self._tls = tls
         self._clock = clock
-        self._patience = settings.data_timeout.total_seconds()
         self._proxies = Proxies(trusted_proxies)
         self._blocks = FileBlocks(threads)
         pages = Pages(templates or shared("templates"), node_name)
@@ -73,8 +72,6 @@ class HttpsPortal:
             pages,
             Browse(pages, endpoints),
             clock,
-            hosts=settings.hosts,
-            cors=settings.cors_allow_origin,
         )
         self._listener = Listener(
             settings.listen,
@@ -83,8 +80,16 @@ class HttpsPortal:
             cap=settings.max_connections,
             refusal=b"" if tls else _REFUSAL,
         )
+        self._greeted: set[socket.socket] = set()  # before the end of the TLS handshake
         self._wires: set[Wire] = set()
+        self.take(settings)
         self._draining = False
+
+    def take(self, settings: HttpsSettings) -> None:
+        """Use other settings from the next request on; address and cap stay as they are."""
+        self._patience = settings.data_timeout.total_seconds()
+        self._idle = settings.idle_timeout.total_seconds()
+        self._service.take(settings.hosts, settings.cors_allow_origin)
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return the addresses and ports.  Raises ConfigError when that is impossible."""
@@ -93,6 +98,10 @@ class HttpsPortal:
     async def drain(self) -> None:
         """Accept nothing new, close idle connections, and wait for the requests that run."""
         self._draining = True
+        self._listener.stop()
+        for sock in self._greeted:  # no request yet: nothing is lost
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         for wire in list(self._wires):
             wire.leave()
         await self._listener.drain()
@@ -113,14 +122,20 @@ class HttpsPortal:
             await self._gate.check(peer)
         except EcpdsError:
             return  # banned: not a word
-        if self._tls is not None and not await speaks_tls(sock):
+        if self._draining:
             return
-        wire = await connected(
-            lambda: Wire(peer, secure=self._tls is not None, body_timeout=self._patience),
-            sock,
-            self._tls,
-            HANDSHAKE,
-        )
+        self._greeted.add(sock)
+        try:
+            if self._tls is not None and not await speaks_tls(sock):
+                return
+            wire = await connected(
+                lambda: Wire(peer, secure=self._tls is not None, body_timeout=self._patience),
+                sock,
+                self._tls,
+                HANDSHAKE,
+            )
+        finally:
+            self._greeted.discard(sock)
         self._wires.add(wire)
         try:
             await self._requests(wire)
@@ -131,10 +146,9 @@ class HttpsPortal:
 
     async def _requests(self, wire: Wire) -> None:
         """Answer the requests of a connection in turn."""
-        idle = self._settings.idle_timeout.total_seconds()
         if self._draining:
             wire.leave()
-        while (ask := await wire.next(idle)) is not None:
+        while (ask := await wire.next(self._idle)) is not None:
             self._proxies.apply(ask)
             if not await self._answer(wire, ask):
                 return

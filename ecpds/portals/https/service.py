@@ -47,18 +47,14 @@ class Service:
         pages: Pages,
         browse: Browse,
         clock: Clock,
-        *,
-        hosts: Mapping[str, str],
-        cors: str,
     ) -> None:
-        """`hosts` maps host names to paths of their homes; `cors` is the site's list of origins."""
         self._logins = logins
         self._pages = pages
         self._browse = browse
         self._files = Files(clock)
         self._door = Door(logins, pages)
-        self._hosts = {name.lower(): path for name, path in hosts.items()}
-        self._cors = cors
+        self._hosts: Mapping[str, str] = {}
+        self._cors = ""
         self._handlers: Mapping[str, Callable[[Visit], Awaitable[None]]] = {
             "GET": self._get,
             "HEAD": self._head,
@@ -66,6 +62,14 @@ class Service:
             "POST": self._files.post,
             "DELETE": self._files.delete,
         }
+
+    def take(self, hosts: Mapping[str, str], cors: str) -> None:
+        """Use other settings from the next request on.
+
+        `hosts` maps host names to paths of their homes, `cors` is the site's list of origins.
+        """
+        self._hosts = {name.lower(): path for name, path in hosts.items()}
+        self._cors = cors
 
     async def serve(self, ask: Ask, reply: Reply) -> None:
         """Answer one request.
