@@ -50,49 +50,27 @@ class Monitor:
         endpoints: Callable[[], Mapping[str, str]],
         ready: Ready,
     ) -> None:
-        """Read templates and files; nothing listens before `start`.
+        """Nothing is read and nothing listens before `start`.
 
         `ready` gives the checks of `/readyz`, `endpoints` the addresses of all listeners.  Raises
         ConfigError when a route declares no right.
         """
-        core = engine.core
-        self._core = core
+        self._engine = engine
+        self._core = engine.core
         self._gate = gate
         self._tls = tls
-        statics = Statics(templates / "static")
-        operations = TransferOperations(engine)
-        destinations = DestinationOperations(engine)
-        hosts = HostOperations(engine)
-        self._services = Services(
-            engine=engine,
-            gate=gate,
-            transfers=operations,
-            destinations=destinations,
-            hosts=hosts,
-            accounts=AccountOperations(engine),
-            files=FileOperations(engine, operations),
-            site=SiteOperations(engine),
-            live=Live(engine, destinations, hosts),
-            renderer=Renderer(templates, statics.url, core.node),
-            statics=statics,
-            endpoints=endpoints,
-            ready=ready,
-        )
-        logins = Logins(core, self._services.accounts, self._failed, monotonic)
+        self._templates = templates
+        self._endpoints = endpoints
+        self._ready = ready
+        self._accounts = AccountOperations(engine)
+        self._logins = Logins(self._core, self._accounts, self._failed, monotonic)
         self.routes: tuple[Route, ...] = (
-            *system.routes(logins),
+            *system.routes(self._logins),
             *table.ROUTES,
             *pages.routes,
         )
         check_table(self.routes)
-        self._services.routes = self.routes
-        self._door = Door(
-            self._services,
-            logins,
-            Peers(core.settings.security.trusted_proxies, tls=tls is not None),
-            gate.check,
-            Rates(core.settings.api.requests_per_minute, monotonic),
-        )
+        self._services: Services | None = None
         self._runner: web.AppRunner | None = None
         self._listener: WebListener | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -106,11 +84,37 @@ class Monitor:
             is_known = found is not None
         await self._gate.failed_elsewhere(peer, name, is_known=is_known)
 
-    def _application(self) -> web.Application:
-        app = web.Application(middlewares=[self._door.boundary()], client_max_size=2**62)
-        app.on_response_prepare.append(self._door.dress)
+    def _load(self) -> tuple[Statics, Renderer]:
+        statics = Statics(self._templates / "static")
+        return statics, Renderer(self._templates, statics.url, self._core.node)
+
+    async def _build(self) -> Services:
+        statics, renderer = await self._core.threads.run("disk", self._load)
+        engine = self._engine
+        operations = TransferOperations(engine)
+        destinations, hosts = DestinationOperations(engine), HostOperations(engine)
+        return Services(
+            engine=engine,
+            gate=self._gate,
+            transfers=operations,
+            destinations=destinations,
+            hosts=hosts,
+            accounts=self._accounts,
+            files=FileOperations(engine, operations),
+            site=SiteOperations(engine),
+            live=Live(engine, destinations, hosts),
+            renderer=renderer,
+            statics=statics,
+            endpoints=self._endpoints,
+            ready=self._ready,
+            routes=self.routes,
+        )
+
+    def _application(self, door: Door) -> web.Application:
+        app = web.Application(middlewares=[door.boundary()], client_max_size=2**62)
+        app.on_response_prepare.append(door.dress)
         for route in self.routes:
-            handler = self._door.handler(route)
+            handler = door.handler(route)
             app.router.add_route(route.method, route.path, handler)
             if route.method == "GET" and route.path != "/live":
                 app.router.add_route("HEAD", route.path, handler)
@@ -118,11 +122,20 @@ class Monitor:
 
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return the addresses, none when switched off.  ConfigError if impossible."""
-        if not self._core.settings.monitor.listen:
+        settings = self._core.settings
+        if not settings.monitor.listen:
             return []
+        self._services = services = await self._build()
+        door = Door(
+            services,
+            self._logins,
+            Peers(settings.security.trusted_proxies, tls=self._tls is not None),
+            self._gate.check,
+            Rates(settings.api.requests_per_minute, monotonic),
+        )
         self._core.metrics.build.labels(__version__).set(1)
         self._runner = web.AppRunner(
-            self._application(),
+            self._application(door),
             access_log=None,
             auto_decompress=False,
             read_bufsize=READ_BUFFER,
@@ -132,25 +145,26 @@ class Monitor:
         server = self._runner.server
         assert server is not None  # noqa: S101 - just set up
         self._listener = WebListener(
-            self._core.settings.monitor.listen,
+            settings.monitor.listen,
             server,
             self._gate.check,
             tls=self._tls,
             clock=self._core.clock,
         )
-        self._door.listener = self._listener
+        door.listener = self._listener
         places = await self._listener.start()
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         self._live = self._group.create_task(
-            supervise("live", self._services.live.run, self._core.clock), name="live"
+            supervise("live", services.live.run, self._core.clock), name="live"
         )
-        self._services.pulse.start()
+        services.pulse.start()
         return places
 
     async def drain(self) -> None:
         """Accept nobody any more, end live pages, and wait for the requests that run."""
-        self._services.live.close()
+        if self._services is not None:
+            self._services.live.close()
         if self._listener is not None:
             self._listener.stop()
         if self._runner is not None and self._runner.server is not None:
@@ -159,8 +173,9 @@ class Monitor:
 
     async def close(self) -> None:
         """End everything now; may be called twice."""
-        self._services.live.close()
-        self._services.pulse.stop()
+        if self._services is not None:
+            self._services.live.close()
+            self._services.pulse.stop()
         if self._listener is not None:
             await self._listener.close()
         if self._runner is not None:

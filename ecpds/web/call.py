@@ -139,7 +139,8 @@ class Call:
         """Return what stands behind the cursor, "" for the first page."""
         text = self.request.query.get("cursor", "")
         try:
-            return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+            padded = text + "=" * (-len(text) % 4)
+            return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
         except (binascii.Error, UnicodeDecodeError, ValueError):
             raise self._bad("cursor", "that is no cursor of ours") from None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +35,10 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return self.status < 300
 
     @property
     def json(self) -> Any:
@@ -77,7 +83,7 @@ class Client:
             headers={**given, **(headers or {})},
             allow_redirects=False,
         ) as answer:
-            return Reply(answer.status, dict(answer.headers), await answer.read())
+            return Reply(answer.status, answer.headers, await answer.read())
 
     async def get(self, path: str, **more: Any) -> Reply:
         return await self.call("GET", path, **more)
@@ -134,6 +140,16 @@ class Rig:
         """Create a web user."""
         user = WebUser(name=name, grants=(Grant(role=role, scope=scope),))
         await self.node.accounts.put_web_user(user, Credentials(password=Secret(password)), SYSTEM)
+
+    async def transfer(self, number: int, *, status: str, limit: float = 30.0) -> Any:
+        """Return a transfer once it has that status."""
+        deadline = time.monotonic() + limit
+        while True:
+            one = (await self.admin.get(f"/transfers/{number}")).json
+            if one["status"] == status:
+                return one
+            assert time.monotonic() < deadline, one
+            await asyncio.sleep(0.02)
 
     async def as_user(self, name: str, role: Role, scope: str = "*") -> Client:
         """Return a client that may what a web user with that role may."""
