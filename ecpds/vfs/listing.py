@@ -22,12 +22,13 @@ from ecpds.model.account import Protocol
 from ecpds.model.errors import InputError, NotDirectory
 from ecpds.model.families import PortalOptions
 from ecpds.store import portal
+from ecpds.store.codec import to_micros
 from ecpds.store.db import Connection, Store
 from ecpds.store.portal import Directory, Member, Span
 from ecpds.vfs import layouts
 from ecpds.vfs.contract import Listing
 from ecpds.vfs.layouts import Found
-from ecpds.vfs.tree import Place, missing, time_of
+from ecpds.vfs.tree import Place, micros_of, missing
 
 PAGE: Final = 500
 """Members read in one hop to a reader."""
@@ -102,14 +103,10 @@ class Wanted:
     def _value(self, found: Found) -> int | None:
         if isinstance(found, Directory):
             moment = found.newest if self.sort == "time" else None
-            return None if moment is None else _micros(moment)
+            return None if moment is None else to_micros(moment)
         if self.sort == "time":
-            return _micros(time_of(found, self.shown))
+            return micros_of(found, self.shown)
         return found.size if self.sort == "size" else found.transfer
-
-
-def _micros(moment: datetime) -> int:
-    return int(moment.timestamp() * 1_000_000)
 
 
 def name_of(found: Found) -> str:

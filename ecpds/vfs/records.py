@@ -18,6 +18,7 @@ from ecpds.model.errors import Exists, PreconditionFailed
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
 from ecpds.store import accounts, files, history, portal, transfers
+from ecpds.store.codec import maybe_micros, to_micros
 from ecpds.store.db import Connection
 from ecpds.store.portal import Entry
 from ecpds.vfs import layouts
@@ -59,7 +60,7 @@ def register_upload(
     shown = _entry(db, plan, registered, now)
     if upload.digests:
         files.set_digests(db, registered.file, shown.instance, upload.digests)
-        shown = replace(shown, etag=upload.digests.get("etag"))
+        shown = shown._replace(etag=upload.digests.get("etag"))
     if upload.was_parked:
         files.unpark(db, visitor.login, entry.name, upload.inner)
     size = plan.file.size
@@ -103,19 +104,21 @@ def _entry(db: Connection, plan: Plan, registered: Registered, now: datetime) ->
             return found
     first, file = plan.transfers[0], plan.file
     status = TransferStatus.HOLD if first.standby or plan.temporary else TransferStatus.WAIT
+    visible = now if first.asap else first.scheduled_at
     return Entry(
         destination=first.destination,
         target=first.target,
         transfer=number,
         status=status.code,
-        scheduled_at=first.scheduled_at,
-        visible_at=now if first.asap else first.scheduled_at,
-        time_base=file.time_base,
+        scheduled_us=to_micros(first.scheduled_at),
+        visible_us=to_micros(visible),
+        expires_us=to_micros(first.expires_at),
+        base_us=maybe_micros(file.time_base),
         file=registered.file,
         instance=None,
         size=file.size,
-        arrived_at=file.arrived_at,
-        file_time=file.file_time,
+        arrived_us=to_micros(file.arrived_at),
+        source_us=maybe_micros(file.file_time),
         checksum=file.checksum,
         volume=file.volume,
         object_key=file.object_key,

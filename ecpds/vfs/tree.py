@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Final
 
 from ecpds.engine.core import DestinationEntry, Snapshot
 from ecpds.model.account import Protocol
 from ecpds.model.errors import NotFound
 from ecpds.model.families import PortalOptions
 from ecpds.model.transfer import entity_tag
+from ecpds.store.codec import from_micros
 from ecpds.store.portal import Directory, Entry
 from ecpds.vfs import paths
 from ecpds.vfs.contract import Node
 
-DOMAIN = "DATA"
-SHOWS_DOMAIN = frozenset({Protocol.FTP, Protocol.SFTP, Protocol.SCP})
+DOMAIN: Final = "DATA"
+SHOWS_DOMAIN: Final = frozenset({Protocol.FTP, Protocol.SFTP, Protocol.SCP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,14 +115,13 @@ def etag_of(entry: Entry) -> str:
     return f'"{entry.etag or entity_tag(entry.file, entry.instance)}"'
 
 
-def time_of(entry: Entry, shown: str) -> datetime:
+_TIMES: Final = {"scheduled": "scheduled_us", "product": "base_us", "source": "source_us"}
+
+
+def micros_of(entry: Entry, shown: str) -> int:
     """Return the time that `portal.listTime` asks for; arrival when there is none."""
-    found = {
-        "scheduled": entry.scheduled_at,
-        "product": entry.time_base,
-        "source": entry.file_time,
-    }.get(shown)
-    return found or entry.arrived_at
+    found: int | None = getattr(entry, _TIMES[shown]) if shown in _TIMES else None
+    return entry.arrived_us if found is None else found
 
 
 def file_node(
@@ -138,7 +138,7 @@ def file_node(
         path=path,
         kind="file",
         size=entry.size,
-        mtime=time_of(entry, shown),
+        mtime=from_micros(micros_of(entry, shown)),
         scheduled=entry.scheduled_at,
         transfer_id=entry.transfer,
         file_id=entry.file,
