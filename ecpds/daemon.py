@@ -23,6 +23,7 @@ from ecpds import __version__
 from ecpds.base import logs
 from ecpds.base.resources import shared
 from ecpds.base.settings import Settings, load
+from ecpds.base.tasks import supervise
 from ecpds.demo import feed, make_demo
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
@@ -78,6 +79,7 @@ class Daemon:
         self._servers: dict[str, Listening] = {}
         self._endpoints: dict[str, str] = {}
         self._feeder: asyncio.Task[None] | None = None
+        self._https: HttpsPortal | None = None
         self.lag = 0.0
 
     # --- life -----------------------------------------------------------------------------------
@@ -110,14 +112,17 @@ class Daemon:
             engine = group.create_task(node.engine.run(), name="engine")
             watch = group.create_task(self._watch(core), name="watch")
             await node.engine.is_running.wait()
+            gate = PortalGate(core, node.engine)
+            rights = group.create_task(supervise("portal", gate.run, core.clock), name="portal")
             try:
-                await self._start_servers(node)
+                await self._start_servers(node, gate)
                 credentials = await self._make_demo(node, group)
                 self._ready(node, credentials)
                 await self._stopping.wait()
             finally:
-                await self._stop(node, engine)
+                await self._stop(node, gate, engine)
                 watch.cancel()
+                rights.cancel()
 
     async def _make_demo(self, node: Node, group: asyncio.TaskGroup) -> list[str]:
         if not self.settings.demo.enabled:
@@ -126,9 +131,8 @@ class Daemon:
         self._feeder = group.create_task(feed(node), name="demo-feed")
         return lines
 
-    async def _start_servers(self, node: Node) -> None:
+    async def _start_servers(self, node: Node, gate: PortalGate) -> None:
         core, settings = node.core, self.settings
-        gate = PortalGate(core, node.engine)
         tls = node.certificates.context
         https = settings.portal.https
         monitor = Monitor(
@@ -138,6 +142,18 @@ class Daemon:
             templates=shared("templates"),
             endpoints=lambda: self._endpoints,
             ready=lambda: self.ready_checks(core),
+        )
+        portal = self._https = HttpsPortal(
+            gate,
+            https,
+            tls if https.tls else None,
+            core.threads,
+            core.clock,
+            core.node,
+            templates=shared("templates"),
+            endpoints=lambda: self._endpoints,
+            session_lifetime=settings.security.session_lifetime,
+            trusted_proxies=settings.security.trusted_proxies,
         )
         candidates: dict[str, Listening] = {
             "ftp": FtpPortal(gate, settings.portal.ftp, tls, core.threads, core.clock, core.node),
@@ -149,18 +165,7 @@ class Daemon:
                 core.clock,
                 core.node,
             ),
-            "portal_https": HttpsPortal(
-                gate,
-                https,
-                tls if https.tls else None,
-                core.threads,
-                core.clock,
-                core.node,
-                templates=shared("templates"),
-                endpoints=lambda: self._endpoints,
-                session_lifetime=settings.security.session_lifetime,
-                trusted_proxies=settings.security.trusted_proxies,
-            ),
+            "portal_https": portal,
             "monitor": monitor,
         }
         for name, server in candidates.items():
@@ -203,7 +208,7 @@ class Daemon:
 
     # --- stop -----------------------------------------------------------------------------------
 
-    async def _stop(self, node: Node, engine: asyncio.Task[None]) -> None:
+    async def _stop(self, node: Node, gate: PortalGate, engine: asyncio.Task[None]) -> None:
         notify("STOPPING=1")
         log.info("stopping")
         (self.settings.data_dir / "endpoints.json").unlink(missing_ok=True)
@@ -212,8 +217,10 @@ class Daemon:
         limit = self.settings.scheduler.finish_timeout
         node.engine.drain()
         await self._stage("finish", limit, lambda: self._finish(node), can_hurry=True)
+        gate.drain()
         for server in self._servers.values():
             await self._stage("close listeners", CANCEL_TIME, server.close)
+        await self._stage("records", CANCEL_TIME, gate.close)
         engine.cancel()
         await self._stage("cancel", CANCEL_TIME, lambda: _ended(engine))
         await self._stage("write", WRITE_TIME, node.engine.eventlog.drain)
@@ -287,6 +294,8 @@ class Daemon:
             log.error("reload refused", reason=error.message)  # noqa: TRY400 - text is enough
             return
         node.core.settings = settings
+        if self._https is not None:
+            self._https.take(settings.portal.https)
         self.settings = settings
         log.info("reloaded")
 
