@@ -19,6 +19,7 @@ import asyncssh
 from ecpds.base.clock import Clock
 from ecpds.base.logs import get_logger, log_context
 from ecpds.base.settings import SftpSettings
+from ecpds.base.ssh import CIPHERS
 from ecpds.base.threads import Threads
 from ecpds.model.account import Protocol
 from ecpds.model.errors import Banned, EcpdsError, Unauthenticated
@@ -31,7 +32,6 @@ from ecpds.portals.ssh.scp import ScpService
 from ecpds.portals.ssh.scp import parse as parse_scp
 from ecpds.portals.ssh.sftp import SftpService
 from ecpds.portals.ssh.transport import (
-    CIPHERS,
     EXCHANGES,
     MACS,
     SIGNATURES,

@@ -1,13 +1,12 @@
-"""The SSH transport below the portal: asyncssh's server connection, made lean and bounded.
+"""The SSH transport below the portal: lean as `base.ssh`, and bounded.
 
-asyncssh (2.21 to 2.24) does key exchange, login and channels.  Four of its habits cost half of the
-speed of small files and are changed here: an empty IGNORE packet before each packet (a measure for
-CBC ciphers, which we do not offer), a new cipher object for each packet, text for the debug log
-made for each packet, and a fresh reading of configuration at each login.  Three left memory
-unbounded: input during a login, output to a client that does not read, environment variables.
+asyncssh (2.21 to 2.24) does key exchange, login and channels.  On the way in it copies all input
+that waits once more for each packet, on the way out each packet several times: here file data goes
+between socket and channel with one copy.  Three things of its clients it keeps without limit: input
+during a login, output to a client that does not read, environment variables.
 
 The overridden methods are asyncssh's own, some of them private; the tests of the portal hold each
-of them against the installed version.
+of them against the installed release.
 """
 
 from __future__ import annotations
@@ -17,26 +16,16 @@ import os
 import time
 from collections.abc import Awaitable
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import asyncssh
-from asyncssh.constants import (
-    MSG_CHANNEL_DATA,
-    MSG_IGNORE,
-    MSG_KEXINIT,
-    MSG_USERAUTH_REQUEST,
-)
-from asyncssh.encryption import Encryption, GCMEncryption
+from asyncssh.constants import MSG_CHANNEL_DATA, MSG_KEXINIT, MSG_USERAUTH_REQUEST
 from asyncssh.packet import SSHPacket
 from asyncssh.public_key import decode_ssh_public_key
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-if TYPE_CHECKING:
-    from asyncssh.packet import SSHPacketLogger
+from ecpds.base.ssh import KeptGcm, LeanConnection
 
-# AES-GCM first; ChaCha20 is slower here and left out by many hardening guides.
-CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
 MACS = (
     "hmac-sha2-256-etm@openssh.com",
     "hmac-sha2-512-etm@openssh.com",
@@ -84,7 +73,7 @@ class Owner(Protocol):
         """Log in with a key that signed; tell whether that is granted."""
 
 
-class PortalConnection(asyncssh.SSHServerConnection):
+class PortalConnection(LeanConnection, asyncssh.SSHServerConnection):
     """One client's connection."""
 
     def __init__(
@@ -113,7 +102,11 @@ class PortalConnection(asyncssh.SSHServerConnection):
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
         """Take bytes of the client, and no more while too many of them wait."""
         self.active_at = self._loop.time()
-        super().data_received(data, datatype)
+        if isinstance(self._recv_encryption, _Inbound):
+            self._inpbuf += data
+            self._recv_data()
+        else:
+            super().data_received(data, datatype)
 
     def _recv_data(self) -> None:
         if self._auth_complete and self._at_packet():
@@ -193,20 +186,13 @@ class PortalConnection(asyncssh.SSHServerConnection):
 
     # --- speed -------------------------------------------------------------------------------
 
-    def send_packet(
-        self, pkttype: int, *args: bytes, handler: SSHPacketLogger | None = None
-    ) -> None:
-        """Send a packet, without an empty one before it."""
-        if pkttype != MSG_IGNORE:
-            super().send_packet(pkttype, *args, handler=handler)
-
     def send_data(self, number: int, data: memoryview, most: int) -> bool:
         """Send `data` to channel `number` of the client in packets of at most `most` bytes.
 
         False, with nothing sent, when this packet is for asyncssh: no AES-GCM, or new keys are due.
         """
         cipher = self._send_encryption
-        if not isinstance(cipher, _KeptGcm) or not self._kex_complete or self._keys_are_old():
+        if not isinstance(cipher, KeptGcm) or not self._kex_complete or self._keys_are_old():
             return False
         packets: list[bytes] = []
         for start in range(0, len(data), most):
@@ -215,7 +201,7 @@ class PortalConnection(asyncssh.SSHServerConnection):
             head = _DATA_HEADER.pack(len(padding), MSG_CHANNEL_DATA, number, len(piece))
             plain = b"".join((head, piece, padding))
             header = len(plain).to_bytes(4, "big")
-            packets += (header, cipher.seal(header, plain))
+            packets += cipher.encrypt_packet(self._send_seq, header, plain)
             self._rekey_bytes_sent += len(plain)
             self._send_seq = (self._send_seq + 1) & 0xFFFFFFFF
         self._send(b"".join(packets))
@@ -227,17 +213,17 @@ class PortalConnection(asyncssh.SSHServerConnection):
         )
 
     def send_newkeys(self, k: bytes, h: bytes) -> None:
-        """End a key exchange, with a cipher object that lasts as long as the keys."""
+        """End a key exchange, with a cipher that opens a packet where it lies."""
         super().send_newkeys(k, h)
-        self._send_encryption = _kept(self._send_encryption)
-        self._next_recv_encryption = _kept(self._next_recv_encryption)
+        if isinstance(self._next_recv_encryption, KeptGcm):
+            self._next_recv_encryption = _Inbound(self._next_recv_encryption)
 
     def _at_packet(self) -> bool:
         """Tell whether the input begins with an AES-GCM packet that can be dealt with now.
 
         What asyncssh has read of a packet is put back: it is not decrypted before it is whole.
         """
-        if not isinstance(self._recv_encryption, _KeptGcm):
+        if not isinstance(self._recv_encryption, _Inbound):
             return False
         if self._recv_handler == self._recv_packet:
             self._inpbuf, self._packet = self._packet + self._inpbuf, b""
@@ -282,7 +268,7 @@ class PortalConnection(asyncssh.SSHServerConnection):
     def _take_data(self, data: bytes, start: int, end: int) -> bool:
         """Give a data packet to its channel; False, with its text kept, for any other packet."""
         cipher = self._recv_encryption
-        if not isinstance(cipher, _KeptGcm):
+        if not isinstance(cipher, _Inbound):
             return False
         plain = cipher.open(memoryview(data)[start:end])
         if plain is None:
@@ -299,16 +285,6 @@ class PortalConnection(asyncssh.SSHServerConnection):
         self._auth_final = True
         self._recv_seq = (self._recv_seq + 1) & 0xFFFFFFFF
         return True
-
-    def log_sent_packet(
-        self, pkttype: int, pktid: int | None, packet: bytes | SSHPacket, note: str = ""
-    ) -> None:
-        """Write nothing."""
-
-    def log_received_packet(
-        self, pkttype: int, pktid: int | None, packet: bytes | SSHPacket, note: str = ""
-    ) -> None:
-        """Write nothing."""
 
     def create_server_channel(
         self, encoding: str | None = "", errors: str = "", window: int = 0, max_pktsize: int = 0
@@ -383,40 +359,14 @@ def _padding(count: int) -> bytes:
     return os.urandom(size if size >= _MIN_PADDING else size + _BLOCK)
 
 
-def _kept(encryption: Encryption | None) -> Encryption | None:
-    """Return the same cipher with its key schedule kept."""
-    if not isinstance(encryption, GCMEncryption):
-        return encryption
-    cipher = encryption._cipher  # noqa: SLF001 - where key and nonce are
-    return _KeptGcm(cipher._key, cipher._iv)  # noqa: SLF001
+class _Inbound(KeptGcm):
+    """The same cipher for what comes in: a packet is opened where it lies, once."""
 
-
-class _KeptGcm(Encryption):
-    """AES-GCM of RFC 5647 with one cipher object for all packets of one direction."""
-
-    def __init__(self, key: bytes, nonce: bytes) -> None:
+    def __init__(self, cipher: KeptGcm) -> None:
         self.opened: bytes | None = None  # the next packet, when it was decrypted already
-        self._aead = AESGCM(key)
-        self._fixed = nonce[:4]
-        self._count = int.from_bytes(nonce[4:], "big")
-
-    def _nonce(self) -> bytes:
-        """Return the nonce of this packet; each is used once."""
-        count = self._count
-        self._count = (count + 1) & 0xFFFFFFFFFFFFFFFF
-        return self._fixed + count.to_bytes(8, "big")
-
-    def encrypt_packet(self, seq: int, header: bytes, packet: bytes) -> tuple[bytes, bytes]:
-        """Encrypt and sign; the header goes out in clear and is signed too."""
-        return header + self.seal(header, packet), b""
-
-    def seal(self, header: bytes, packet: bytes) -> bytes:
-        """Encrypt and sign a packet whose clear length is `header`."""
-        return self._aead.encrypt(self._nonce(), packet, header)
-
-    def decrypt_header(self, seq: int, first_block: bytes, header_len: int) -> tuple[bytes, bytes]:
-        """Return the clear header."""
-        return first_block, first_block[:header_len]
+        self._aead = cipher._aead  # noqa: SLF001 - it goes on as this one
+        self._fixed = cipher._fixed  # noqa: SLF001
+        self._count = cipher._count  # noqa: SLF001
 
     def decrypt_packet(
         self, seq: int, first: bytes, rest: bytes, header_len: int, mac: bytes
