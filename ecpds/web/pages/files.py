@@ -97,6 +97,7 @@ async def index(call: Call) -> web.Response:
         call,
         "pages/files.html",
         views=views,
+        seen={name for view in views for name in view.destinations if call.caller.covers(name)},
         cursor=cursor,
         is_partial=is_partial,
         most_read=MOST_READ,
