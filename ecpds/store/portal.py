@@ -18,7 +18,7 @@ from ecpds.store import files
 from ecpds.store.codec import dump, from_micros, maybe_time, to_micros
 from ecpds.store.db import Connection, statement
 
-NEWEST_OF = 100  # last names of a directory that are looked at for its time
+NEWEST_OF = 32  # last names of a directory that are looked at for its time
 BEHIND = "0"  # the character behind "/", so that `name + BEHIND` is behind all of `name/…`
 LAST = "\U0010ffff"  # behind every name
 
