@@ -85,6 +85,11 @@ class FtpModule(TransferModule[FtpOptions]):
         return options.keep_alive
 
     @classmethod
+    def probe_every(cls, options: FtpOptions) -> timedelta:
+        """Return the pause between probes of an idle session."""
+        return options.use_noop
+
+    @classmethod
     @asynccontextmanager
     async def connect(
         cls, target: Target, options: FtpOptions, around: Surroundings

@@ -10,13 +10,13 @@ Spec: RFC 959 sections 4.2, 5.4; RFC 2228 (AUTH, PROT); RFC 2640 (UTF-8 names).
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
+from ecpds.base.logs import get_logger
 from ecpds.model.errors import (
     ConnectionLost,
     Phase,
@@ -39,7 +39,7 @@ MAX_LINES: Final = 1000
 MAX_UNREAD: Final = 100
 """Most replies that wait to be read; a server that sends more talks nonsense."""
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +262,7 @@ class Control(asyncio.Protocol):
             raise RemoteName(f"the name cannot be written in {self.encoding}") from None
         if self._lost is not None or self.transport is None:
             raise self._lost or ConnectionLost(f"{self._host} is not connected")
-        if log.isEnabledFor(logging.DEBUG):
-            shown = command.partition(" ")[0] + " ***" if secret else command
-            log.debug("ftp command", extra={"line": shown})
+        log.debug("ftp command", line=command.partition(" ")[0] + " ***" if secret else command)
         # 255 is the command mark of telnet, whose rules hold here
         self.transport.write(line.replace(b"\xff", b"\xff\xff") + b"\r\n")
 
@@ -288,8 +286,7 @@ class Control(asyncio.Protocol):
         found = self._replies.popleft()
         if found.code == 421:
             self.broken = True
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("ftp reply", extra={"code": found.code, "text": found.text})
+        log.debug("ftp reply", code=found.code, text=found.lines[0])
         return found
 
     async def _wait(self) -> None:

@@ -288,6 +288,9 @@ class _Delivery:
         """Keep what the next attempt can go on with, remove the rest; never raises."""
         if not self._written:
             return
+        if Feature.ATOMIC_PUT in self._features and self._written == self._name:
+            self.tell(None)  # all or nothing: nothing is left of a failed put
+            return
         reached = self.offset + self._reached()
         left = Partial(name=self._written, offset=reached, version=self._version)
         if self._may_go_on(error, reached) or self._not_ours():
@@ -307,10 +310,8 @@ class _Delivery:
         return not isinstance(error, EcpdsError) or error.retryable
 
     def _not_ours(self) -> bool:
-        """Whether the written name may not be deleted: there before, or put all or nothing."""
-        if self._written != self._name:
-            return False
-        return self._existed or Feature.ATOMIC_PUT in self._features or self.offset > 0
+        """Whether the written name may not be deleted: it was there before."""
+        return self._written == self._name and (self._existed or self.offset > 0)
 
     async def _removed(self, error: BaseException) -> bool:
         if isinstance(error, ConnectionLost):

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ecpds.modules.ftp import FtpModule
+from ecpds.modules.http import HttpModule, PlainHttp
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
 from ecpds.transfer.contract import Feature, TransferModule
+from tests.peers.nginx import nginx
 from tests.peers.openssh import openssh
 from tests.peers.peer import Account, Peer, serving_account
 from tests.peers.proftpd import proftpd
@@ -102,6 +104,12 @@ def ftp_options(peer: Peer) -> Mapping[str, object]:
     return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
 
 
+def http_options(peer: Peer) -> Mapping[str, object]:
+    """Trust the authority that signed the server's certificate, if it speaks TLS."""
+    options = {"http.scheme": peer.scheme, "http.port": peer.port, "http.maxSize": "100MB"}
+    return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
+
+
 CASES = [
     Case(
         name="file",
@@ -148,6 +156,15 @@ CASES = [
         server=partial(proftpd, tls="implicit", session_reuse=True),
         options=ftp_options,
         wrong_trust={"ectrans.tlsPin": "0a" * 32},
+    ),
+    Case(name="http-nginx-dav", module=HttpModule, server=nginx, options=http_options),
+    Case(
+        name="http-nginx-plain",
+        module=HttpModule,
+        server=partial(nginx, tls=True, makes_parents=True),
+        options=lambda peer: {**http_options(peer), "http.dav": "no"},
+        wrong_trust={"ectrans.tlsCa": ""},
+        narrowed=PlainHttp.features,
     ),
 ]
 

@@ -24,14 +24,16 @@ _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _MODULES = Path("/usr/lib/nginx/modules")
 
 
-def _location(listing: str, *, auth: bool, writable: bool, folder: Path) -> list[str]:
+def _location(
+    listing: str, *, auth: bool, writable: bool, makes_parents: bool, folder: Path
+) -> list[str]:
     lines = [
         "autoindex on;",
         f"autoindex_format {listing};",
         "autoindex_exact_size on;",
         "dav_ext_methods PROPFIND OPTIONS LOCK UNLOCK;",
         "dav_ext_lock zone=locks;",
-        "create_full_put_path off;",
+        f"create_full_put_path {'on' if makes_parents else 'off'};",
         "dav_access user:rw group:r all:r;",
         "min_delete_depth 0;",
     ]
@@ -83,12 +85,13 @@ async def nginx(
     listing: str = "html",
     auth: bool = True,
     writable: bool = True,
+    makes_parents: bool = False,
     options: str = "",
 ) -> AsyncIterator[Peer]:
     """Serve `root` (default `folder`/root) at "/".
 
-    `listing`: html, json or xml. `auth`: every request needs the Basic login. `options`: more
-    lines of the location, e.g. `limit_rate 100k;`.
+    `listing`: html, json or xml. `auth`: every request needs the Basic login. `makes_parents`: a
+    PUT creates missing directories. `options`: more lines of the location, e.g. `limit_rate 100k;`.
     """
     account, program = serving_account(), find("nginx")
     root = root or folder / "root"
@@ -105,7 +108,10 @@ async def nginx(
         secured = f'ssl_certificate "{issued.certificate}"; ssl_certificate_key "{issued.key}";'
     with ports.reserved() as block:
         listen = f"listen 127.0.0.1:{block[0]}{' ssl' if tls else ''}; {secured}"
-        inner = [*_location(listing, auth=auth, writable=writable, folder=own), options]
+        lines = _location(
+            listing, auth=auth, writable=writable, makes_parents=makes_parents, folder=own
+        )
+        inner = [*lines, options]
         config = own / "nginx.conf"
         config.write_text(_config(own, root, account, listen, inner))
         async with serving(

@@ -1,0 +1,112 @@
+"""Options of the `http` family.
+
+Not here yet: `select`, `attribute`, `parser = stac`, recursion and conditional listings, token
+functions, Digest, MQTT (their own modules).
+
+Spec: transfer-modules-protocols.md 3.2-3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import ClassVar, Literal
+
+from ecpds.model.decode import opt
+from ecpds.model.errors import Phase, RemoteConfig
+from ecpds.model.names import ByteCount
+from ecpds.model.secret import Secret
+from ecpds.transfer.options import NamingOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOptions(NamingOptions):
+    """How an HTTP server is spoken to, and how its pages are read."""
+
+    prefix: ClassVar[str] = "http"
+
+    scheme: Literal["https", "http"] = opt("https", "https or http.")
+    port: int | None = opt(None, "Port; empty = 443 or 80.", low=1, high=65535)
+    protocol: str = opt("TLS", "Least TLS version: TLS (1.2), TLSv1.2 or TLSv1.3.")
+    ssl_validation: bool = opt(True, "Check the certificate.", key="sslValidation")
+    strict: bool = opt(True, "Check the name in the certificate.")
+    login: str = opt("", "Overrides the login of the host.")
+    password: Secret = opt(Secret(""), "Overrides the password of the host.")
+    auth_header: bool = opt(True, "Send the login with every request.", key="authheader")
+    headers: Secret = opt(
+        Secret(""), "Further header lines, Name: value; only for the host itself."
+    )
+    proxy: Secret = opt(Secret(""), "Proxy: http://[login:password@]host:port.")
+    max_redirects: int = opt(5, "Redirects that are followed.", key="maxRedirects", low=0, high=50)
+    keep_alive: timedelta = opt(
+        timedelta(seconds=30), "How long idle connections are kept.", key="keepAlive", low=0
+    )
+    dav: Literal["auto", "yes", "no"] = opt(
+        "auto", "WebDAV for temporary names and directories; auto: ask the server once."
+    )
+    use_post: bool = opt(False, "POST instead of PUT.", key="usePost")
+    upload_end_point: str = opt(
+        "", "Path that takes all uploads, instead of the target name.", key="uploadEndPoint"
+    )
+    use_multipart: bool = opt(False, "Upload as multipart/form-data.", key="useMultipart")
+    filename_attribute: str = opt("filename", "Form field of the file.", key="filenameAttribute")
+    expect_continue: bool = opt(
+        False, "Ask before the content is sent (Expect: 100-continue).", key="expectContinue"
+    )
+    use_head: bool = opt(True, "HEAD for sizes; no = GET of one byte.", key="useHead")
+    is_directory: bool = opt(True, "Read pages; no = the address itself is the file.", key="dodir")
+    url_is_file: bool = opt(False, "The address itself is the file.", key="urlIsFile")
+    file_name: str = opt("", "Target name of that file.", key="urlIsFileName")
+    slash: Literal["auto", "yes", "no"] = opt(
+        "auto",
+        "Append / to pages; auto: unless there is a ? or it ends in .html, .htm or .txt.",
+        key="urldir",
+    )
+    parser: Literal["auto", "html", "json", "csv", "xml", "text"] = opt(
+        "auto", "How pages are read; auto: by their Content-Type, else html."
+    )
+    parser_options: str = opt("", "Fields of json, csv and xml, as k=v,k=v.", key="parserOptions")
+    ask_each: bool = opt(
+        True, "Ask for size and time of entries whose page does not tell.", key="ftpLike"
+    )
+    list_threads: int = opt(10, "Questions at a time.", key="listMaxThreads", low=1, high=100)
+    list_files: int = opt(
+        500_000, "Most entries of a page.", key="listMaxFiles", low=1, high=10_000_000
+    )
+    max_size: ByteCount = opt(
+        ByteCount(10 * 1024 * 1024), "Largest page.", key="maxSize", low=1024, high=2**32
+    )
+
+    @property
+    def origin_port(self) -> int:
+        """Return the port of the host itself."""
+        return self.port or (443 if self.scheme == "https" else 80)
+
+    @property
+    def renames_uploads(self) -> bool:
+        """Whether what was uploaded can be found under the name that it was given."""
+        return not (self.use_post or self.upload_end_point or self.use_multipart)
+
+    def header_lines(self) -> Mapping[str, str]:
+        """Return the further headers; raises RemoteConfig for a line that is none."""
+        found = {}
+        for line in filter(str.strip, self.headers.reveal().splitlines()):
+            name, colon, value = line.partition(":")
+            if not colon or not name.strip().replace("-", "").replace("_", "").isalnum():
+                raise RemoteConfig("http.headers: a line is not Name: value", phase=Phase.CONNECT)
+            found[name.strip()] = value.strip()
+        return found
+
+    def fields(self, defaults: Mapping[str, str]) -> dict[str, str]:
+        """Return `parser_options` over the defaults; raises RemoteConfig for an unknown one."""
+        found = dict(defaults)
+        for part in filter(str.strip, self.parser_options.split(",")):
+            key, equals, value = part.partition("=")
+            if not equals or key.strip() not in defaults:
+                known = ", ".join(defaults)
+                raise RemoteConfig(
+                    f"http.parserOptions: {part.strip()!r} is none of {known}", phase=Phase.LIST
+                )
+            found[key.strip()] = value if key.strip() == "delimiter" else value.strip()
+        return found
