@@ -48,8 +48,9 @@ from ecpds.transfer.contract import (
 )
 from ecpds.transfer.sockets import statistics
 
-AHEAD: Final = 4 * 1024 * 1024
-"""Bytes that are under way at most, whatever the number of requests."""
+AHEAD: Final = 2 * 1024 * 1024
+"""Bytes under way at most, whatever the number of requests: the window of OpenSSH's server.  More
+would wait in our memory."""
 
 PROBE_AFTER: Final = 5.0
 """Seconds after which an idle session is asked whether it still lives."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import asyncssh
 
+from ecpds.base.ssh import send_data
 from ecpds.model.errors import (
     ConnectionLost,
     Phase,
@@ -288,7 +289,7 @@ class SftpLink(asyncssh.SSHClientSession[bytes]):
         tail = _WRITE_TAIL.pack(offset, len(data))
         head = _HEAD.pack(length, WRITE, number) + handle + tail
         room = self._packet_size - len(head)
-        self._send(head + data[:room])
+        self._send(b"".join((head, data[:room])))
         # one channel packet each: a longer piece would be moved in memory for each packet
         for start in range(room, len(data), self._packet_size):
             self._send(data[start : start + self._packet_size])
@@ -315,7 +316,7 @@ class SftpLink(asyncssh.SSHClientSession[bytes]):
         if self._channel is None or self._channel.is_closing():
             self.fail(ConnectionLost("the session is closed"))
             return
-        self._channel.write(data)
+        send_data(self._channel, data)
 
     def _look(self) -> None:
         """Fail when something waits and nothing came for too long."""

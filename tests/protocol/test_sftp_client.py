@@ -72,16 +72,6 @@ async def test_algorithms_can_be_chosen(tmp_path: Path, options: dict[str, objec
         assert (await there.fetch("f", access=there.access(**options)))[0] == content
 
 
-async def test_no_common_algorithm_is_a_matter_of_configuration(tmp_path: Path) -> None:
-    async with site(case_with(options=["Ciphers aes256-ctr"]), tmp_path) as there:
-        access = there.access(sftp__cipher="aes128-gcm@openssh.com")
-        with pytest.raises(RemoteConfig) as caught:
-            await there.deliver("f", b"x", access=access)
-        assert caught.value.phase is Phase.TLS
-        with pytest.raises(RemoteConfig, match="unknown-cipher"):
-            await there.deliver("f", b"x", access=there.access(sftp__cipher="unknown-cipher"))
-
-
 async def test_without_a_pin_nothing_is_sent_and_the_key_is_told(tmp_path: Path) -> None:
     async with site(BY_KEY, tmp_path) as there:
         with pytest.raises(RemotePin, match=re.escape(there.peer.host_key)):
@@ -219,7 +209,10 @@ class Anybody(asyncssh.SSHServer):
 
 @asynccontextmanager
 async def served(
-    folder: Path, factory: type[asyncssh.SFTPServer], monkeypatch: pytest.MonkeyPatch | None
+    folder: Path,
+    factory: type[asyncssh.SFTPServer],
+    monkeypatch: pytest.MonkeyPatch | None,
+    ciphers: tuple[str, ...] = (),
 ) -> AsyncIterator[Peer]:
     """Run a server with that behaviour; `monkeypatch` takes its extensions away."""
     root = folder / "root"
@@ -230,7 +223,12 @@ async def served(
 
         monkeypatch.setattr(sftp.SFTPServerHandler, "_extensions", [])
     server = await asyncssh.listen(
-        "127.0.0.1", 0, server_host_keys=[key], server_factory=Anybody, sftp_factory=factory
+        "127.0.0.1",
+        0,
+        server_host_keys=[key],
+        server_factory=Anybody,
+        sftp_factory=factory,
+        encryption_algs=ciphers,
     )
     account = Account(name="any", uid=os.getuid(), gid=os.getgid(), password="")
     try:
@@ -250,10 +248,12 @@ async def served(
 
 
 def plain_case(
-    factory: type[asyncssh.SFTPServer], monkeypatch: pytest.MonkeyPatch | None = None
+    factory: type[asyncssh.SFTPServer],
+    monkeypatch: pytest.MonkeyPatch | None = None,
+    ciphers: tuple[str, ...] = (),
 ) -> Case:
     def start(folder: Path) -> Any:
-        return served(folder, factory, monkeypatch)
+        return served(folder, factory, monkeypatch, ciphers)
 
     return Case(
         name="plain",
@@ -276,6 +276,16 @@ async def test_a_server_without_extensions_is_enough(
             with pytest.raises(RemoteError):
                 await module.rename(there.remote("none"), there.remote("d/f"), replace=True)
         assert there.files() == {"d/f": pattern(MIB)}
+
+
+async def test_no_common_algorithm_is_a_matter_of_configuration(tmp_path: Path) -> None:
+    async with site(plain_case(PlainServer, ciphers=("aes256-ctr",)), tmp_path) as there:
+        access = there.access(sftp__cipher="aes128-gcm@openssh.com")
+        with pytest.raises(RemoteConfig) as caught:
+            await there.deliver("f", b"x", access=access)
+        assert caught.value.phase is Phase.TLS
+        with pytest.raises(RemoteConfig, match="unknown-cipher"):
+            await there.deliver("f", b"x", access=there.access(sftp__cipher="unknown-cipher"))
 
 
 async def test_a_failure_without_a_reason_on_a_full_disk_is_a_full_disk(tmp_path: Path) -> None:

@@ -152,7 +152,12 @@ def test_names_that_are_no_utf8_survive() -> None:
 
 
 class Channel:
-    """Takes what is written."""
+    """Takes what is written; has no connection for the short way."""
+
+    _conn = None
+    _send_state = "open"
+    _send_buf = ()
+    _send_window = _send_pktsize = 32768
 
     def __init__(self) -> None:
         self.sent = b""
