@@ -1,184 +1,86 @@
-"""Talks to a running node through its JSON API.
-
-Where the server and the credential come from, first match: `--server`/`--token-file`/`--token`, a
-profile, `ECPDS_SERVER`/`ECPDS_TOKEN`, then `endpoints.json` and `admin.token` below the data
-directory of `--config` or `./ecpds.toml`.
-"""
+"""Talks to a running node through its JSON API."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import os
-import socket
 import ssl
-import tomllib
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from argparse import Namespace
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Final, Self
 from urllib.parse import quote, urlencode, urlsplit
 
-from ecpds.base.settings import load
-from ecpds.cli.codes import CommandError, Exit, of_status
-from ecpds.model.errors import ConfigError
+from ecpds.cli.access import ANSWER_TIME, Access, Retry, find
+from ecpds.cli.codes import CommandError, Exit, of_answer
+from ecpds.cli.upload import BLOCK, Form
 
-BLOCK = 256 * 1024
-MOST_ANSWER = 64 * 1024 * 1024  # bytes of one JSON answer
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add what all client commands take."""
-    group = parser.add_argument_group("connection")
-    group.add_argument("--server", metavar="URL", help="address of the monitor")
-    group.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="file that holds the API token"
-    )
-    group.add_argument(
-        "--token", help="API token; other users of this machine see it, prefer --token-file"
-    )
-    group.add_argument("--profile", metavar="NAME", help="profile in ~/.config/ecpds/NAME.toml")
-    group.add_argument("--config", type=Path, metavar="FILE", help="settings of the node")
-    group.add_argument("--ca", type=Path, metavar="FILE", help="certificate to trust")
-    group.add_argument("--insecure", action="store_true", help="do not verify the certificate")
-    group.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for an answer")
-    parser.add_argument(
-        "--output", choices=("text", "json", "id"), default="text", help="form of the answer"
-    )
-    parser.add_argument("--quiet", "-q", action="store_true", help="no progress")
+API: Final = "/api/v2"
+MOST_ANSWER: Final = 64 * 1024 * 1024  # bytes of one JSON answer
+IDLE: Final = 5.0  # seconds after which the node may have closed the connection
+REPEATABLE: Final = frozenset({"GET", "PUT", "PATCH", "DELETE"})
+_END = "-----END CERTIFICATE-----"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """Where the node is and how to prove who asks."""
+class Unreachable(CommandError):
+    """The node did not answer; `whole` when it may have got the whole request."""
 
-    server: str
-    token: str
-    ca: Path | None = None
-    insecure: bool = False
-
-
-def find(args: Namespace) -> Access:
-    """Return the access for the arguments; CommandError tells what is missing."""
-    server, token = args.server or "", args.token or ""
-    if args.token_file:
-        token = _read(args.token_file)
-    if args.profile:
-        profile = _profile(args.profile)
-        server, token = server or profile.get("server", ""), token or profile.get("token", "")
-    server = server or os.environ.get("ECPDS_SERVER", "")
-    token = token or os.environ.get("ECPDS_TOKEN", "")
-    ca: Path | None = args.ca
-    if not server or not token:
-        server, token, ca = _from_data_directory(args, server, token, ca)
-    return Access(server=server.rstrip("/"), token=token, ca=ca, insecure=args.insecure)
-
-
-def _from_data_directory(
-    args: Namespace, server: str, token: str, ca: Path | None
-) -> tuple[str, str, Path | None]:
-    config = args.config or (Path("ecpds.toml") if Path("ecpds.toml").exists() else None)
-    if config is None:
-        raise CommandError("no server given: use --server, ECPDS_SERVER or --config", Exit.USAGE)
-    data_dir = load(config).data_dir
-    if not server:
-        try:
-            endpoints = json.loads((data_dir / "endpoints.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CommandError(f"no node runs with {data_dir}", Exit.UNREACHABLE) from None
-        server = endpoints.get("monitor", "")
-        own = data_dir / "tls" / "certificate.pem"
-        ca = ca or (own if own.exists() else None)
-    return server, token or _read(data_dir / "admin.token"), ca
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}", Exit.DENIED) from None
-
-
-def _profile(name: str) -> dict[str, str]:
-    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    path = folder / "ecpds" / f"{name}.toml"
-    try:
-        return tomllib.loads(_read(path))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(str(error), file=str(path)) from None
+    def __init__(self, message: str, *, whole: bool) -> None:
+        super().__init__(message, Exit.UNREACHABLE)
+        self.whole = whole
 
 
 class Client:
-    """One connection to the API, opened at the first request."""
+    """One connection to the API, opened at the first request and again when it was lost."""
 
-    def __init__(self, access: Access, timeout: float) -> None:
-        self._access = access
-        self._timeout = timeout
+    def __init__(
+        self, access: Access, *, timeout: float = ANSWER_TIME, retry: Retry | None = None
+    ) -> None:
+        self._access, self._timeout = access, timeout
+        self._retry = retry or Retry()
         self._connection: http.client.HTTPConnection | None = None
+        self._used_at = 0.0
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is None:
-            parts = urlsplit(self._access.server)
-            host, port = parts.hostname or "", parts.port
-            if parts.scheme == "http":
-                made = http.client.HTTPConnection(host, port, timeout=self._timeout)
-            else:
-                context = self._context()
-                made = http.client.HTTPSConnection(
-                    host, port, timeout=self._timeout, context=context
-                )
-            self._connection = made
-        return self._connection
+    def __enter__(self) -> Self:
+        return self
 
-    def _context(self) -> ssl.SSLContext:
-        if self._access.insecure:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-            return context
-        ca = str(self._access.ca) if self._access.ca else None
-        return ssl.create_default_context(cafile=ca)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | Iterable[bytes] | None,
-        headers: Mapping[str, str],
-    ) -> http.client.HTTPResponse:
-        given = {"Authorization": f"Bearer {self._access.token}", "Accept": "application/json"}
-        connection = self._connect()
-        try:
-            connection.request(method, path, body=body, headers=given | dict(headers))
-            return connection.getresponse()
-        except TimeoutError:
-            raise CommandError(f"no answer within {self._timeout:g} s", Exit.TIMEOUT) from None
-        except (OSError, http.client.HTTPException, socket.gaierror) as error:
-            self.close()
-            raise CommandError(
-                f"{self._access.server} cannot be reached: {error}", Exit.UNREACHABLE
-            ) from None
+    def close(self) -> None:
+        """Close the connection; may be called twice."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    # --- requests ---------------------------------------------------------------------------
 
     def call(
         self,
         method: str,
         path: str,
         *,
-        json_body: Any = None,
+        body: Any = None,
         query: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
+        match: str = "",
     ) -> Any:
-        """Send one request below `/api/v2`; return the decoded answer, None for 204."""
-        wanted = {key: value for key, value in (query or {}).items() if value is not None}
-        address = "/api/v2" + path + (f"?{urlencode(wanted)}" if wanted else "")
-        body = None if json_body is None else json.dumps(json_body).encode()
-        given = {"Content-Type": "application/json"} if body is not None else {}
-        return _answer(self._send(method, address, body, given | dict(headers or {})))
+        """Send one request below `/api/v2`; return the decoded answer, None for 204.
 
-    def put(self, path: str, value: Mapping[str, Any]) -> Any:
-        """Create or replace an object whatever its version."""
-        return self.call("PUT", path, json_body=value, headers={"If-Match": "*"})
+        `match` is the If-Match header, `*` changes an object whatever its version.
+        """
+        headers = {"If-Match": match} if match else {}
+        data = b""
+        if body is not None:
+            data = json.dumps(body, default=str).encode()
+            headers["Content-Type"] = "application/json"
+        if data or method not in {"GET", "DELETE"}:
+            headers["Content-Length"] = str(len(data))
+        response = self._request(
+            method, _address(path, query), headers, [data] if data else [],
+            again=method in REPEATABLE,
+        )  # fmt: skip
+        return self._answer(response)
 
     def items(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """Yield all items of a list, page by page."""
@@ -190,60 +92,246 @@ class Client:
             if not cursor:
                 return
 
-    def upload(self, path: str, fields: Mapping[str, str], name: str, content: IO[bytes]) -> Any:
-        """POST a multipart form with one file, streamed."""
-        boundary = f"ecpds{os.urandom(12).hex()}"
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        blocks = _multipart(boundary, fields, name, content)
-        return _answer(self._send("POST", "/api/v2" + path, blocks, headers))
+    def upload(self, path: str, form: Form) -> Any:
+        """POST a form with a file, streamed; return the decoded answer."""
+        headers = {"Content-Type": form.content_type}
+        if form.length is None:
+            headers["Transfer-Encoding"] = "chunked"
+        else:
+            headers["Content-Length"] = str(form.length)
+        return self._answer(self._request("POST", API + path, headers, form, again=False))
 
-    def download(self, path: str, offset: int = 0) -> http.client.HTTPResponse:
-        """GET content; the caller reads the response."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        response = self._send("GET", "/api/v2" + path, None, headers | {"Accept": "*/*"})
-        if response.status not in {200, 206}:
-            _answer(response)
+    def download(self, path: str) -> Generator[bytes, None, None]:
+        """Yield content block by block; CommandError when fewer bytes come than were promised."""
+        response = self._request("GET", API + path, {"Accept": "*/*"}, [], again=True)
+        if response.status != 200:
+            self._answer(response)
+        left = int(response.headers["Content-Length"])
+        try:
+            while block := self._block(response):
+                left -= len(block)
+                yield block
+        finally:
+            if left:  # the rest would spoil the next answer
+                self.close()
+        if left:
+            raise self._lost(f"{left} bytes are missing", whole=True)
+
+    def _block(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            return response.read(BLOCK)
+        except TimeoutError:
+            raise self._too_late() from None
+        except (OSError, http.client.HTTPException) as error:
+            raise self._lost(error, whole=True) from None
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what `/readyz` tells, ready or not."""
+        response = self._request("GET", "/readyz", {}, [], again=True)
+        found: dict[str, Any] = decoded(200, self._read(response))
+        return found
+
+    def probe(self) -> None:
+        """Connect; CommandError (unreachable) when nobody listens."""
+        self._open()
+
+    def _request(
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        body: Iterable[bytes] | Form,
+        *,
+        again: bool,
+    ) -> http.client.HTTPResponse:
+        """Send a request until it is answered, as often as was asked for.
+
+        Without `again` it is repeated only when it cannot have been carried out.
+        """
+        left = 0 if isinstance(body, Form) and not body.can_repeat else self._retry.count
+        while True:
+            try:
+                response = self._send(method, address, headers, body)
+            except Unreachable as error:
+                if not left or (error.whole and not again):
+                    raise
+            else:
+                if not left or response.status != 503:
+                    return response
+                self.close()
+            left -= 1
+            time.sleep(self._retry.delay)
+
+    def _send(
+        self, method: str, address: str, headers: Mapping[str, str], body: Iterable[bytes] | Form
+    ) -> http.client.HTTPResponse:
+        connection = self._open()
+        is_answered = False
+        try:
+            response = self._exchange(connection, method, address, headers, body)
+            is_answered = True
+        finally:
+            if not is_answered:  # also after Ctrl-C: half a request would spoil the next one
+                self.close()
+        self._used_at = time.monotonic()
         return response
 
-    def close(self) -> None:
-        """Close the connection; may be called twice."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _exchange(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        body: Iterable[bytes] | Form,
+    ) -> http.client.HTTPResponse:
+        given = {"Authorization": f"Bearer {self._access.token}", "Accept": "application/json"}
+        given |= headers
+        whole = False
+        try:
+            connection.putrequest(method, address, skip_accept_encoding=True)
+            for name, value in given.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            _send_body(connection, body, chunked="Transfer-Encoding" in given)
+            whole = True
+            return connection.getresponse()
+        except TimeoutError:
+            raise self._too_late() from None
+        except (OSError, http.client.HTTPException) as error:
+            if not whole and (early := _early_answer(connection)) is not None:
+                return early
+            raise self._lost(error, whole=whole) from None
+
+    def _too_late(self) -> CommandError:
+        return CommandError(f"no answer within {self._timeout:g} s", Exit.TIMEOUT)
+
+    def _lost(self, error: object, *, whole: bool) -> Unreachable:
+        text = str(error) or type(error).__name__
+        return Unreachable(f"lost the connection to {self._access.server}: {text}", whole=whole)
+
+    # --- connection -------------------------------------------------------------------------
+
+    def _open(self) -> http.client.HTTPConnection:
+        if self._connection is not None and time.monotonic() - self._used_at > IDLE:
+            self.close()
+        if self._connection is None:
+            made = self._made()
+            try:
+                made.connect()
+            except (OSError, UnicodeError) as error:  # UnicodeError: a host name too long
+                made.close()
+                raise Unreachable(self._refusal(error), whole=False) from None
+            self._connection = made
+            self._used_at = time.monotonic()
+        return self._connection
+
+    def _made(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self._access.server)
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        context = tls_context(self._access)
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context)
+
+    def _refusal(self, error: Exception) -> str:
+        text = f"{self._access.server} cannot be reached: {error}"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            text += "; name its certificate with --ca, or use --insecure"
+        return text
+
+    def _answer(self, response: http.client.HTTPResponse) -> Any:
+        return decoded(response.status, self._read(response))
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            data = response.read(MOST_ANSWER + 1)
+        except TimeoutError:
+            self.close()
+            raise self._too_late() from None
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise self._lost(error, whole=True) from None
+        if response.will_close or len(data) > MOST_ANSWER:
+            self.close()
+        return data
 
 
-def _multipart(
-    boundary: str, fields: Mapping[str, str], name: str, content: IO[bytes]
-) -> Iterator[bytes]:
-    for key, value in fields.items():
-        yield (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
-        ).encode()
-    shown = name.replace("\\", "_").replace('"', "%22").replace("\r", "").replace("\n", "")
-    yield (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{shown}"\r\n'
-        "Content-Type: application/octet-stream\r\n\r\n"
-    ).encode()
-    while block := content.read(BLOCK):
-        yield block
-    yield f"\r\n--{boundary}--\r\n".encode()
+def connect(args: Namespace, timeout: float | None = None) -> Client:
+    """Return a client for the arguments; `timeout` in seconds replaces `--timeout`."""
+    return Client(find(args), timeout=timeout or args.timeout or ANSWER_TIME, retry=args.retry)
 
 
-def _answer(response: http.client.HTTPResponse) -> Any:
-    data = response.read(MOST_ANSWER)
+def tls_context(access: Access) -> ssl.SSLContext:
+    """Return what a connection trusts: one certificate, those of `--ca`, or those of the system."""
+    if access.insecure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        if access.own is not None:
+            return _only(access.own)
+        if access.ca is not None:
+            context = ssl.create_default_context(cafile=str(access.ca))
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # a leaf may be named, too
+            return context
+    except (OSError, ssl.SSLError) as error:
+        path = access.own or access.ca
+        raise CommandError(f"{path} is no usable certificate: {error}", Exit.USAGE) from None
+    return ssl.create_default_context()
+
+
+def _only(path: Path) -> ssl.SSLContext:
+    """Trust exactly the first certificate of a file, whatever names it has."""
+    leaf, end, _ = path.read_text(encoding="ascii", errors="replace").partition(_END)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=leaf + end)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _address(path: str, query: Mapping[str, Any] | None) -> str:
+    wanted = {key: value for key, value in (query or {}).items() if value is not None}
+    return API + path + (f"?{urlencode(wanted)}" if wanted else "")
+
+
+def _send_body(
+    connection: http.client.HTTPConnection, body: Iterable[bytes] | Form, *, chunked: bool
+) -> None:
+    blocks = body.blocks() if isinstance(body, Form) else body
+    for block in blocks:
+        connection.send(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
+    if chunked:
+        connection.send(b"0\r\n\r\n")
+
+
+def _early_answer(connection: http.client.HTTPConnection) -> http.client.HTTPResponse | None:
+    """Return what the node said before it stopped reading the body, None if nothing."""
+    try:
+        return connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def decoded(status: int, data: bytes) -> Any:
+    """Return the JSON of an answer; CommandError for a problem, with the node's own words."""
     try:
         value = json.loads(data) if data else None
     except ValueError:
         value = None
-    if response.status < 300:
+    if status < 300:
+        if data and value is None:
+            raise CommandError("the answer is too long or no JSON", Exit.UNEXPECTED)
         return value
     problem = value if isinstance(value, dict) else {}
-    code = str(problem.get("code") or problem.get("type", "")).removeprefix("urn:problem:")
-    text = problem.get("detail") or problem.get("title") or f"HTTP {response.status}"
+    code = str(problem.get("code") or "")
+    text = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
     for error in problem.get("errors") or []:
-        if error.get("message") and error["message"] not in text:
-            text += f"\n  {error.get('pointer', '')}: {error['message']}"
-    raise CommandError(text, of_status(response.status, code), code=code, problem=problem)
+        message = str(error.get("message", ""))
+        if message not in text:
+            text += f"\n  {error.get('pointer', '')}: {message}"
+    raise CommandError(text, of_answer(status, code), reason=code or f"http-{status}")
 
 
 def segment(name: str) -> str:

@@ -108,10 +108,10 @@ def _tree(cls: type[EcpdsError]) -> Iterator[type[EcpdsError]]:
         yield from _tree(below)
 
 
-def of_several(failures: list[Exit], count: int) -> Exit:
-    """Return the exit code of `count` acts of which some failed."""
+def of_several(failures: list[Exit], done: int) -> Exit:
+    """Return the exit code of several acts of which `done` worked."""
     if not failures:
         return Exit.DONE
-    if len(failures) < count:
+    if done:
         return Exit.PARTIAL
     return failures[0] if len(set(failures)) == 1 else Exit.UNEXPECTED

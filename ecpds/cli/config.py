@@ -1,91 +1,52 @@
-"""`ecpds config check|show` and `ecpds version`."""
+"""`ecpds config check|show`: the settings of a node."""
 
 from __future__ import annotations
 
-import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from ecpds import __version__
 from ecpds.base.settings import effective, load
+from ecpds.cli.access import settings_path
+from ecpds.cli.codes import CommandError, Exit
+from ecpds.cli.tomltext import toml_text
+from ecpds.cli.verbs import Verb, add_output, as_json
 
 
-def arguments(name: str, parser: ArgumentParser) -> None:
-    """Declare the arguments."""
-    if name == "version":
-        return
-    parser.add_argument("verb", choices=("check", "show"))
+def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", type=Path, help="settings; default ./ecpds.toml")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the same")
-    parser.add_argument("--output", choices=("text", "json"), default="text")
+    add_output(parser, ids=False)
 
 
-def run(name: str, args: Namespace) -> int:
-    """Print; a wrong file is an error with file, line, key and the nearest name."""
-    if name == "version":
-        print(f"ecpds {__version__}")
-        return 0
-    default = Path("ecpds.toml") if Path("ecpds.toml").exists() else None
-    path = args.file or args.config or default
-    settings = load(path)
-    if args.verb == "check":
-        print(f"{path or 'defaults'}: ok")
-    elif args.output == "json":
-        print(json.dumps(effective(settings), indent=1))
+def _path(args: Namespace) -> Path | None:
+    if args.file is not None and args.config is not None and args.file != args.config:
+        raise CommandError("name one file", Exit.USAGE)
+    return args.file or settings_path(args)
+
+
+def _check(args: Namespace) -> int:
+    path = _path(args)
+    load(path)
+    if args.output == "json":
+        as_json({"file": str(path) if path else None, "ok": True})
     else:
-        print("\n".join(toml_lines(effective(settings))))
-    return 0
+        print(f"{path or 'defaults'}: ok")
+    return Exit.DONE
 
 
-def toml_lines(table: Mapping[str, Any], path: str = "") -> list[str]:
-    """Return nested tables as TOML lines."""
-    lines: list[str] = []
-    plain = {k: v for k, v in table.items() if not _is_table(v)}
-    if plain and path:
-        lines.append(f"[{path}]")
-    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
-    if plain:
-        lines.append("")
-    for key, value in table.items():
-        name = f"{path}.{_key(key)}" if path else _key(key)
-        if isinstance(value, Mapping):
-            lines += toml_lines(value, name)
-        elif _is_table(value):
-            for one in value:
-                lines += [f"[[{name}]]", *_body(one, name)]
-    return lines
+def _show(args: Namespace) -> int:
+    settings = effective(load(_path(args)))
+    if args.output == "json":
+        as_json(settings)
+    else:
+        print(toml_text(settings), end="")
+    return Exit.DONE
 
 
-def _body(table: Mapping[str, Any], name: str) -> list[str]:
-    plain = {k: v for k, v in table.items() if not _is_table(v)}
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            lines += [f"[{name}.{_key(key)}]"]
-            lines += [f"{_key(k)} = {_value(v)}" for k, v in value.items()]
-        elif _is_table(value):
-            for one in value:
-                lines += [f"[[{name}.{_key(key)}]]"]
-                lines += [f"{_key(k)} = {_value(v)}" for k, v in one.items()]
-    return [*lines, ""]
-
-
-def _is_table(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return True
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
-
-
-def _key(key: str) -> str:
-    bare = key.replace("_", "").replace("-", "")
-    return key if bare.isalnum() and bare.isascii() else json.dumps(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
-    if value is None:
-        return '""'
-    return json.dumps(value, ensure_ascii=False)
+VERBS: Final = (
+    Verb(words="config check", arguments=_arguments, run=_check,
+         help="read settings and environment; name a mistake with file, line and nearest key"),
+    Verb(words="config show", arguments=_arguments, run=_show,
+         help="print the settings in effect, secrets masked"),
+)  # fmt: skip

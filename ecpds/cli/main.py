@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
+import os
 import sys
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
 
-from ecpds import __version__
-from ecpds.cli.codes import CommandError, Exit
-from ecpds.model.errors import EcpdsError, InputError
+from ecpds.cli.codes import CommandError, Exit, exit_of
+from ecpds.cli.verbs import Parser, Verb, reason_of
+from ecpds.model.errors import EcpdsError
+from ecpds.model.names import nearest
 
-# Name of the sub-command -> file that has it, and its line in the help.
-COMMANDS: dict[str, tuple[str, str]] = {
+# First word of a command -> file that has it, and its line in the help.
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("serve", "run the daemon in the foreground"),
-    "init": ("serve", "create the data directory, keys and administrator"),
+    "init": ("serve", "create data directory, keys and administrator"),
     "config": ("config", "check or show the settings"),
-    "apply": ("site", "bring the configuration to what a site file says"),
+    "apply": ("site", "bring the configuration to what site files say"),
     "export": ("site", "print the configuration as a site file"),
     "destination": ("objects", "manage destinations"),
     "host": ("objects", "manage hosts"),
@@ -26,68 +29,121 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "web-user": ("objects", "manage dashboard accounts"),
     "token": ("objects", "manage API tokens"),
     "push": ("push", "store files and queue them for a destination"),
-    "get": ("files", "fetch a file of a destination"),
+    "get": ("files", "fetch files of a destination"),
     "ls": ("files", "list the files of a destination"),
     "rm": ("files", "delete files of a destination"),
-    "transfer": ("transfer", "look at transfers"),
+    "transfer": ("transfer", "look at transfers, wait for them"),
     "requeue": ("transfer", "give transfers another try"),
     "hold": ("transfer", "hold transfers"),
     "release": ("transfer", "release held transfers"),
     "stop": ("transfer", "stop transfers"),
-    "version": ("config", "print the release"),
+    "purge": ("transfer", "delete transfers and the content that no other one needs"),
+    "bans": ("portal", "list addresses that are kept out"),
+    "unban": ("portal", "let an address in again"),
+    "status": ("portal", "tell whether the node is ready"),
+    "version": ("version", "print the release"),
 }
 
 
-class Command(Protocol):
-    """What each file of sub-commands offers."""
-
-    def arguments(self, name: str, parser: argparse.ArgumentParser) -> None:
-        """Declare the arguments of the sub-command `name`."""
-
-    def run(self, name: str, args: argparse.Namespace) -> int:
-        """Run it; return the exit code."""
-
-
-def _command(name: str) -> Any:
-    return importlib.import_module(f"ecpds.cli.{COMMANDS[name][0]}")
+def verbs_of(command: str) -> dict[str, Verb]:
+    """Return the commands that begin with that word, by their other words."""
+    found: Sequence[Verb] = importlib.import_module(f"ecpds.cli.{COMMANDS[command][0]}").VERBS
+    return {
+        verb.words[len(command) :].strip(): verb
+        for verb in found
+        if verb.words.split()[0] == command
+    }
 
 
-def _parser(wanted: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ecpds", description="A data hub: acquire, store, disseminate, serve, watch."
-    )
-    parser.add_argument("--version", action="version", version=f"ecpds {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (_, line) in COMMANDS.items():
-        made = commands.add_parser(name, help=line, description=line)
-        if name == wanted:
-            _command(name).arguments(name, made)
+def parser_of(verb: Verb) -> Parser:
+    """Return the parser of one command."""
+    parser = Parser(prog=f"ecpds {verb.words}", description=f"{verb.help}.", allow_abbrev=False)
+    verb.arguments(parser)
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (cli.md section 8)."""
-    given = sys.argv[1:] if arguments is None else arguments
-    wanted = next((word for word in given if not word.startswith("-")), None)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        args = _parser(wanted if wanted in COMMANDS else None).parse_args(given)
-        return int(_command(args.command).run(args.command, args))
-    except CommandError as error:
-        return _failed(error, error.exit_code, given)
-    except InputError as error:
-        return _failed(error, Exit.USAGE, given)
+        code = _run(given)
+        sys.stdout.flush()
     except EcpdsError as error:
-        return _failed(error, Exit.UNEXPECTED, given)
+        return _failed(error, given)
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        return Exit.DONE
+    except BrokenPipeError:  # who read our output is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.UNEXPECTED
+    except OSError as error:
+        return _failed(CommandError(_told(error), Exit.UNEXPECTED), given)
+    return code
 
 
-def _failed(error: EcpdsError, code: Exit, given: list[str]) -> int:
-    if "json" in given or "--output=json" in given:
-        print(json.dumps({"error": error.message, "code": error.code}), file=sys.stderr)
+def _run(given: list[str]) -> int:
+    command = given[0] if given else "--help"
+    if command in {"-h", "--help", "help"}:
+        print(overview(), file=sys.stdout if given else sys.stderr)
+        return Exit.DONE if given else Exit.USAGE
+    if command == "--version":
+        command = "version"
+    if command not in COMMANDS:
+        raise _unknown("command", command, COMMANDS)
+    verbs = verbs_of(command)
+    rest = given[1:]
+    if "" not in verbs:
+        word = rest[0] if rest else "--help"
+        if word in {"-h", "--help"}:
+            print(family(command), file=sys.stdout if rest else sys.stderr)
+            return Exit.DONE if rest else Exit.USAGE
+        if word not in verbs:
+            raise _unknown(f"{command} command", word, verbs)
+        verb, rest = verbs[word], rest[1:]
+    else:
+        verb = verbs[""]
+    return verb.run(parser_of(verb).parse_intermixed_args(rest))
+
+
+def _unknown(what: str, word: str, known: Mapping[str, Any]) -> CommandError:
+    near = nearest(word, known)
+    hint = f" (did you mean {near!r}?)" if near else ""
+    return CommandError(f"there is no {what} {word!r}{hint}; see ecpds --help", Exit.USAGE)
+
+
+def overview() -> str:
+    """Return the help of all commands."""
+    lines = [
+        "usage: ecpds COMMAND ...",
+        "",
+        "A data hub: acquire, store, disseminate, serve, watch.",
+    ]
+    lines += ["", "commands:"]
+    lines += [f"  {name:<13} {line}" for name, (_, line) in COMMANDS.items()]
+    return "\n".join([*lines, "", "`ecpds COMMAND --help` tells more."])
+
+
+def family(command: str) -> str:
+    """Return the help of the commands that share their first word."""
+    lines = [f"usage: ecpds {command} COMMAND ...", "", f"{COMMANDS[command][1]}:"]
+    lines += [f"  {word:<15} {verb.help}" for word, verb in verbs_of(command).items()]
+    return "\n".join([*lines, "", f"`ecpds {command} COMMAND --help` tells more."])
+
+
+def _told(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return f"{error.filename}: {text}" if error.filename else text
+
+
+def _failed(error: EcpdsError, given: list[str]) -> int:
+    code = exit_of(error)
+    if _wants_json(given):
+        facts = {"error": error.message, "code": reason_of(error), "exit": int(code)}
+        print(json.dumps(facts, ensure_ascii=False), file=sys.stderr)
     else:
         print(f"error: {error}", file=sys.stderr)
     return code
+
+
+def _wants_json(given: list[str]) -> bool:
+    return "--output=json" in given or ("--output", "json") in pairwise(given)

@@ -1,157 +1,245 @@
-"""`ecpds destination|host|user|policy|web-user|token …`: list, show, set, delete, act."""
+"""`ecpds destination|host|user|policy|web-user|token …`: look, create, change, delete, act."""
 
 from __future__ import annotations
 
-import getpass
-import json
-import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from ecpds.cli.client import Client, add_arguments, find, segment
+from ecpds.cli import actions
+from ecpds.cli.access import add_arguments
+from ecpds.cli.actions import Action
+from ecpds.cli.client import Client, connect, segment
 from ecpds.cli.codes import CommandError, Exit
+from ecpds.cli.keyvalues import HELP, read_password, read_values
+from ecpds.cli.verbs import Verb, add_output, as_json, card, listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """How one kind of object is reached."""
+    """How one kind of object is reached and shown."""
 
+    word: str  # as in the command
+    text: str
     path: str
-    key: str
-    actions: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...]
+    key: str = "name"
     has_password: bool = False
+    can_change: bool = True
+    actions: Mapping[str, Action] = field(default_factory=dict)
 
 
-KINDS: Mapping[str, Kind] = {
-    "destination": Kind(
+KINDS: Final = (
+    Kind(
+        word="destination",
+        text="destination",
         path="/destinations",
-        key="name",
-        actions=("start", "stop", "restart", "status"),
         columns=("name", "status", "queued", "outstanding", "comment"),
+        actions=actions.DESTINATION,
     ),
-    "host": Kind(
+    Kind(
+        word="host",
+        text="host",
         path="/hosts",
-        key="name",
-        actions=("test", "acquire"),
-        columns=("name", "role", "method", "host", "active"),
+        columns=("name", "role", "method", "host", "active", "comment"),
         has_password=True,
+        actions=actions.HOST,
     ),
-    "user": Kind(
+    Kind(
+        word="user",
+        text="data user",
         path="/portal/users",
-        key="login",
         columns=("login", "service", "active", "comment"),
+        key="login",
+        has_password=True,
+        actions=actions.USER,
+    ),
+    Kind(
+        word="policy",
+        text="policy",
+        path="/portal/policies",
+        columns=("name", "active", "destinations", "comment"),
+    ),
+    Kind(
+        word="web-user",
+        text="dashboard account",
+        path="/web_users",
+        columns=("name", "active", "comment"),
         has_password=True,
     ),
-    "policy": Kind(path="/portal/policies", key="name", columns=("name", "active", "comment")),
-    "web-user": Kind(
-        path="/web_users", key="name", columns=("name", "active", "comment"), has_password=True
+    Kind(
+        word="token",
+        text="token",
+        path="/tokens",
+        columns=("id", "name", "owner", "expires", "last_used"),
+        key="id",
+        can_change=False,
+        actions=actions.TOKEN,
     ),
-    "token": Kind(path="/tokens", key="name", columns=("id", "name", "owner", "expires")),
-}
+)
+
+Run = Callable[[Kind, Client, Namespace], int]
 
 
-def arguments(name: str, parser: ArgumentParser) -> None:
-    """Declare the arguments."""
-    kind = KINDS[name]
-    verbs = ("list", "show", "exists", "add", "set", "delete", *kind.actions)
-    parser.add_argument("verb", choices=verbs)
-    parser.add_argument("name", nargs="?")
-    parser.add_argument(
-        "values", nargs="*", metavar="KEY=VALUE", help="keys of a site file; lists with commas"
-    )
-    if kind.has_password:
-        parser.add_argument(
-            "--password-file", type=Path, help="file with the password, - asks for it"
-        )
-    if name == "token":
-        parser.add_argument("--scope", action="append", default=[], help="such as transfers:read")
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _list_arguments(kind: Kind, parser: ArgumentParser) -> None:
+    del kind
+    add_output(parser)
     add_arguments(parser)
 
 
-def run(name: str, args: Namespace) -> int:
-    """Run one verb."""
-    kind = KINDS[name]
-    client = Client(find(args), args.timeout)
-    if args.verb == "list":
-        return _list(client, kind, args)
-    if not args.name:
-        raise CommandError(f"name the {name}", Exit.USAGE)
-    path = f"{kind.path}/{segment(args.name)}"
-    if args.verb in {"show", "status", "exists"}:
-        return _show(args, client.call("GET", path))
-    if args.verb in kind.actions:
-        return _show(args, client.call("POST", f"{path}/actions/{args.verb}", json_body={}))
-    if args.verb == "delete":
-        client.call("DELETE", path, headers={"If-Match": "*"})
-        print(f"{name} {args.name} deleted")
-        return Exit.DONE
-    return _write(client, kind, args, name, path)
+def _name_arguments(kind: Kind, parser: ArgumentParser) -> None:
+    parser.add_argument("name", help=f"name of the {kind.text}")
+    _list_arguments(kind, parser)
 
 
-def _list(client: Client, kind: Kind, args: Namespace) -> int:
-    for one in client.items(kind.path):
-        if args.output == "json":
-            print(json.dumps(one, ensure_ascii=False))
-        elif args.output == "id":
-            print(one[kind.key])
-        else:
-            cells = [str("" if one.get(key) is None else one[key]) for key in kind.columns]
-            print("  ".join(f"{cell:<18}" for cell in cells).rstrip())
+def _delete_arguments(kind: Kind, parser: ArgumentParser) -> None:
+    if kind.word == "destination":
+        parser.add_argument("--cascade", action="store_true", help="delete its transfers too")
+    if kind.can_change:
+        parser.add_argument("--dry-run", action="store_true", help="only check")
+    _name_arguments(kind, parser)
+
+
+def _write_arguments(kind: Kind, parser: ArgumentParser) -> None:
+    parser.add_argument("name", help=f"name of the {kind.text}")
+    parser.add_argument("values", nargs="*", metavar="KEY=VALUE", help=HELP)
+    if kind.has_password:
+        parser.add_argument(
+            "--password-file", type=Path, metavar="FILE",
+            help="file with the password; - asks for it, or reads standard input",
+        )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="only check")
+    _list_arguments(kind, parser)
+
+
+def _action_arguments(action: Action, kind: Kind, parser: ArgumentParser) -> None:
+    parser.add_argument("name", help=f"name of the {kind.text}")
+    if action.arguments is not None:
+        action.arguments(parser)
+    _list_arguments(kind, parser)
+
+
+# --- verbs ---------------------------------------------------------------------------------------
+
+
+def _path(kind: Kind, args: Namespace) -> str:
+    return f"{kind.path}/{segment(args.name)}"
+
+
+def _list(kind: Kind, client: Client, args: Namespace) -> int:
+    listed(args, list(client.items(kind.path)), kind.key, kind.columns)
     return Exit.DONE
 
 
-def _show(args: Namespace, value: Any) -> int:
-    if args.output == "json":
-        print(json.dumps(value, ensure_ascii=False))
-    elif args.verb != "exists":
-        for key, one in (value or {}).items():
-            print(f"{key:<22} {json.dumps(one, ensure_ascii=False)}")
-    else:
-        print("found")
+def _show(kind: Kind, client: Client, args: Namespace) -> int:
+    return _tell(kind, args, client.call("GET", _path(kind, args)))
+
+
+def _exists(kind: Kind, client: Client, args: Namespace) -> int:
+    found = client.call("GET", _path(kind, args))
+    if args.output != "text":
+        return _tell(kind, args, found)
+    print("found")
     return Exit.DONE
 
 
-def _write(client: Client, kind: Kind, args: Namespace, name: str, path: str) -> int:
-    given: dict[str, Any] = {}
-    for text in args.values:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise CommandError(f"{text!r} is not KEY=VALUE", Exit.USAGE)
-        _enter(given, key.strip(), value)
+def _add(kind: Kind, client: Client, args: Namespace) -> int:
+    body = _document(kind, args) | {kind.key: args.name}
+    query = {"dry_run": "true"} if args.dry_run else None
+    return _changed(kind, args, "created", client.call("POST", kind.path, body=body, query=query))
+
+
+def _set(kind: Kind, client: Client, args: Namespace) -> int:
+    body = _document(kind, args)
+    if not body:
+        raise CommandError("say what to set: KEY=VALUE", Exit.USAGE)
+    query = {"dry_run": "true"} if args.dry_run else None
+    found = client.call("PATCH", _path(kind, args), body=body, query=query, match="*")
+    return _changed(kind, args, "changed", found)
+
+
+def _delete(kind: Kind, client: Client, args: Namespace) -> int:
+    wanted = ("cascade", "dry_run")
+    query = {name: "true" for name in wanted if getattr(args, name, False)}
+    client.call("DELETE", _path(kind, args), query=query, match="*")
+    found = {kind.key: args.name, "deleted": not query.get("dry_run")}
+    return _changed(kind, args, "deleted", found)
+
+
+def _act(action: Action, kind: Kind, client: Client, args: Namespace) -> int:
+    found = action.run(client, _path(kind, args), args)
+    if args.output == "id" and kind.key not in found:
+        found = {kind.key: args.name}
+    _tell(kind, args, found)
+    return action.code(found)
+
+
+def _document(kind: Kind, args: Namespace) -> dict[str, Any]:
+    found = read_values(args.values)
     if kind.has_password and args.password_file is not None:
-        given["password"] = _password(args.password_file)
-    if name == "token":
-        body = given | {"name": args.name} | ({"scopes": args.scope} if args.scope else {})
-        return _show(args, client.call("POST", kind.path, json_body=body))
-    if args.verb == "add":
-        client.call("POST", kind.path, json_body=given | {kind.key: args.name})
-        print(f"{name} {args.name} created")
+        found["password"] = read_password(args.password_file)
+    return found
+
+
+def _tell(kind: Kind, args: Namespace, found: Mapping[str, Any]) -> int:
+    if args.output == "json":
+        as_json(found)
+    elif args.output == "id":
+        print(found[kind.key])
     else:
-        client.call("PATCH", path, json_body=given, headers={"If-Match": "*"})
-        print(f"{name} {args.name} changed")
+        card(found)
     return Exit.DONE
 
 
-LISTS = {"hosts", "destinations", "operations", "policies", "ssh_keys"}
+def _changed(kind: Kind, args: Namespace, done: str, found: Mapping[str, Any]) -> int:
+    if args.output != "text":
+        return _tell(kind, args, found)
+    done = f"would be {done}" if getattr(args, "dry_run", False) else done
+    print(f"{kind.text} {args.name} {done}")
+    return Exit.DONE
 
 
-def _enter(given: dict[str, Any], key: str, value: str) -> None:
-    if "." in key:  # an option such as sftp.port
-        given.setdefault("options", {})[key] = value
-    elif key in LISTS:
-        given[key] = [part.strip() for part in value.split(",") if part.strip()]
-    else:
-        given[key] = value
+def _run(kind: Kind, run: Run, args: Namespace) -> int:
+    with connect(args) as client:
+        return run(kind, client, args)
 
 
-def _password(path: Path) -> str:
-    if str(path) == "-":
-        return getpass.getpass() if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
-    try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise CommandError(f"{path} cannot be read: {error.strerror}", Exit.USAGE) from None
+def _verb(
+    kind: Kind, word: str, text: str, arguments: Callable[[Kind, ArgumentParser], None], run: Run
+) -> Verb:
+    return Verb(
+        words=f"{kind.word} {word}",
+        help=text,
+        arguments=partial(arguments, kind),
+        run=partial(_run, kind, run),
+    )
+
+
+def _verbs(kind: Kind) -> list[Verb]:
+    a = "an" if kind.text[0] in "aeiou" else "a"
+    found = [
+        _verb(kind, "list", f"list every {kind.text}", _list_arguments, _list),
+        _verb(kind, "show", f"show {a} {kind.text}", _name_arguments, _show),
+        _verb(kind, "exists", f"exit with 0 when there is such {a} {kind.text}, else with 6",
+              _name_arguments, _exists),
+    ]  # fmt: skip
+    if kind.can_change:
+        found += [
+            _verb(kind, "add", f"create {a} {kind.text}", _write_arguments, _add),
+            _verb(kind, "set", f"change {a} {kind.text}", _write_arguments, _set),
+        ]
+    found.append(_verb(kind, "delete", f"delete {a} {kind.text}", _delete_arguments, _delete))
+    found += [
+        _verb(kind, word, one.help, partial(_action_arguments, one), partial(_act, one))
+        for word, one in kind.actions.items()
+    ]
+    return found
+
+
+VERBS: Final = tuple(verb for kind in KINDS for verb in _verbs(kind))

@@ -5,32 +5,49 @@ from __future__ import annotations
 import asyncio
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Final
 
 from ecpds.base.settings import Settings, load
-from ecpds.node import ADMIN, DataDirectory, open_node
+from ecpds.cli.access import settings_path
+from ecpds.cli.codes import Exit
+from ecpds.cli.verbs import Verb
 
 
-def arguments(name: str, parser: ArgumentParser) -> None:
-    """Declare the arguments."""
-    del name
+def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="settings; default ./ecpds.toml if there"
     )
 
 
-def run(name: str, args: Namespace) -> int:
-    """Run the daemon, or only create what a first start creates."""
-    config = args.config or (Path("ecpds.toml") if Path("ecpds.toml").exists() else None)
-    settings = load(config)
-    if name == "init":
-        return asyncio.run(_init(settings))
-    from ecpds.daemon import serve
+def _serve(args: Namespace) -> int:
+    path = settings_path(args)
+    settings = load(path)
+    from ecpds.daemon import serve  # the whole program: wrong settings are told before
 
-    serve(settings, config, say=lambda text: print(text, flush=True))
-    return 0
+    try:
+        serve(settings, path, say=lambda text: print(text, flush=True))
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    return Exit.DONE
 
 
-async def _init(settings: Settings) -> int:
+def _first(error: BaseException) -> BaseException:
+    """Return the first error of a group: why the daemon ended."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _init(args: Namespace) -> int:
+    settings = load(settings_path(args))
+    asyncio.run(_create(settings))
+    return Exit.DONE
+
+
+async def _create(settings: Settings) -> None:
+    from ecpds.cli.atrest import first_password
+    from ecpds.node import DataDirectory, open_node
+
     directory = DataDirectory(settings)
     directory.open()
     try:
@@ -40,5 +57,12 @@ async def _init(settings: Settings) -> int:
         directory.close()
     print(f"data directory {settings.data_dir} is ready")
     if node.first_password:
-        print(f"administrator {ADMIN!r}, password {node.first_password} (not shown again)")
-    return 0
+        print(first_password(node))
+
+
+VERBS: Final = (
+    Verb(words="serve", help="run the daemon in the foreground until SIGTERM; SIGHUP reads the"
+         " settings again", arguments=_arguments, run=_serve),
+    Verb(words="init", help="create data directory, keys and administrator, start nothing",
+         arguments=_arguments, run=_init),
+)  # fmt: skip

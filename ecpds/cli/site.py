@@ -1,46 +1,46 @@
-"""`ecpds apply` and `ecpds export`: the configuration as a document."""
+"""`ecpds apply` and `ecpds export`: the configuration as a document.
+
+Through the running node, else directly on the data directory.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final
 
-from ecpds.base.settings import load
-from ecpds.cli.client import Client, add_arguments, find
+from ecpds.cli.access import add_arguments, is_elsewhere, settings_path
+from ecpds.cli.client import Client, connect
 from ecpds.cli.codes import CommandError, Exit
-from ecpds.cli.config import toml_lines
-from ecpds.engine.operations.actor import Actor
-from ecpds.engine.operations.site import SiteOperations
+from ecpds.cli.tomltext import toml_text
+from ecpds.cli.verbs import Verb, add_output, as_json
 from ecpds.engine.operations.sitefile import read_file, read_site
 from ecpds.model.decode import Where
-from ecpds.node import DataDirectory, Node, open_node
 
-T = TypeVar("T")
+Document = dict[str, Any]
 
 
-def arguments(name: str, parser: ArgumentParser) -> None:
-    """Declare the arguments."""
+def _apply_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="TOML or JSON; each all or nothing"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print what would change")
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove what a former apply of the file created and it no longer names",
+    )
+    add_output(parser, ids=False)
     add_arguments(parser)
-    if name == "apply":
-        parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-        parser.add_argument("--dry-run", action="store_true", help="only print what would change")
-        parser.add_argument(
-            "--prune",
-            action="store_true",
-            help="remove what a former apply of the file created and it no longer names",
-        )
-    else:
-        parser.add_argument("--secrets", action="store_true", help="clear text instead of stars")
-        parser.add_argument("--format", choices=("toml", "json"), default="toml")
 
 
-def run(name: str, args: Namespace) -> int:
-    """Work through the running node, else directly on the data directory."""
-    return _apply(args) if name == "apply" else _export(args)
+def _export_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--secrets", action="store_true", help="clear text instead of stars")
+    parser.add_argument("--format", choices=("toml", "json"), default="toml")
+    add_output(parser, ids=False)
+    add_arguments(parser)
 
 
 def _apply(args: Namespace) -> int:
@@ -48,22 +48,42 @@ def _apply(args: Namespace) -> int:
     for _, data, where in documents:
         read_site(data, where)  # all files are read before the first one changes anything
     count = 0
-    for path, data, where in documents:
-        changes = _changes(args, path, data, where)
-        for change in changes:
-            if change["action"] != "unchanged" or args.output == "json":
-                count += change["action"] != "unchanged"
-                print(json.dumps(change) if args.output == "json" else change["line"])
-    if args.output != "json":
-        word = "would change" if args.dry_run else "changed"
-        print(f"{count} object(s) {word}")
-    return 0
+    with closing(_node(args)) as node:
+        for path, data, where in documents:
+            changes = node.apply(str(path.absolute()), data, where, args)
+            count += sum(change["action"] != "unchanged" for change in changes)
+            _print(args, changes)
+    if args.output == "text":
+        print(f"{count} object(s) {'would change' if args.dry_run else 'changed'}")
+    return Exit.DONE
 
 
-def _changes(args: Namespace, path: Path, data: dict[str, Any], where: Where) -> list[Any]:
-    client = _client(args)
-    name = str(path.absolute())
-    if client is not None:
+def _print(args: Namespace, changes: list[Document]) -> None:
+    for change in changes:
+        if args.output == "json":
+            as_json(change)
+        elif change["action"] != "unchanged":
+            print(change["line"])
+
+
+def _export(args: Namespace) -> int:
+    with closing(_node(args)) as node:
+        document = node.export(secrets=args.secrets)
+    if args.format == "json" or args.output == "json":
+        print(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        print(toml_text(document), end="")
+    return Exit.DONE
+
+
+class Running:
+    """A node that runs."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def apply(self, name: str, data: Document, where: Where, args: Namespace) -> list[Document]:
+        """Apply one document; return the changes."""
         body = {
             "data": data,
             "file": name,
@@ -71,64 +91,37 @@ def _changes(args: Namespace, path: Path, data: dict[str, Any], where: Where) ->
             "dry_run": args.dry_run,
             "prune": args.prune,
         }
-        return list(client.call("POST", "/site", json_body=body)["changes"])
+        return list(self._client.call("POST", "/site", body=body)["changes"])
 
-    async def act(node: Node) -> list[Any]:
-        found = await SiteOperations(node.engine).apply(
-            read_site(data, where),
-            Actor(name="command line", kind="system"),
-            file=name,
-            dry_run=args.dry_run,
-            prune=args.prune,
-        )
-        return [
-            {"action": one.action, "kind": one.kind, "name": one.name, "line": one.line()}
-            for one in found
-        ]
+    def export(self, *, secrets: bool) -> Document:
+        """Return the configuration."""
+        query = {"secrets": "true"} if secrets else {}
+        return dict(self._client.call("GET", "/site", query=query))
 
-    return _at_rest(args, act)
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
-def _export(args: Namespace) -> int:
-    client = _client(args)
-    if client is not None:
-        wanted = {"secrets": "true"} if args.secrets else {}
-        document = client.call("GET", "/site", query=wanted)
-    else:
-        document = _at_rest(
-            args, lambda node: SiteOperations(node.engine).export(secrets=args.secrets)
-        )
-    if args.format == "json" or args.output == "json":
-        print(json.dumps(document, indent=1, ensure_ascii=False))
-    else:
-        print("\n".join(toml_lines(document)))
-    return 0
-
-
-def _client(args: Namespace) -> Client | None:
-    """Return a client of the running node, None when none runs on this data directory."""
+def _node(args: Namespace) -> Any:
+    """Return the running node; where none runs on this data directory, the node at rest."""
     try:
-        return Client(find(args), args.timeout)
+        client = connect(args)
+        if is_elsewhere(args):
+            return Running(client)
+        client.probe()
     except CommandError as error:
-        if error.exit_code is Exit.UNREACHABLE and not args.server:
-            return None
-        raise
+        if error.exit_code is not Exit.UNREACHABLE or is_elsewhere(args):
+            raise
+        from ecpds.cli.atrest import AtRest  # the whole engine
+
+        return AtRest(settings_path(args))
+    return Running(client)
 
 
-def _at_rest(args: Namespace, act: Callable[[Node], Awaitable[T]]) -> T:
-    config = args.config or (Path("ecpds.toml") if Path("ecpds.toml").exists() else None)
-
-    async def work() -> T:
-        settings = load(config)
-        directory = DataDirectory(settings)
-        directory.open()
-        try:
-            node = await open_node(settings)
-            try:
-                return await act(node)
-            finally:
-                await node.close()
-        finally:
-            directory.close()
-
-    return asyncio.run(work())
+VERBS: Final = (
+    Verb(words="apply", help="bring the configuration to what site files say",
+         arguments=_apply_arguments, run=_apply),
+    Verb(words="export", help="print the configuration as a site file",
+         arguments=_export_arguments, run=_export),
+)  # fmt: skip

@@ -1,0 +1,134 @@
+"""What can be done with an object beyond creating, changing and deleting it."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ecpds.cli.client import Client
+from ecpds.cli.codes import CommandError, Exit
+from ecpds.cli.keyvalues import HELP, read_values
+
+Found = dict[str, Any]
+
+
+def _done(found: Found) -> Exit:
+    del found
+    return Exit.DONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One act; `run` gets the path of the object and returns what to print."""
+
+    help: str
+    run: Callable[[Client, str, Namespace], Found]
+    arguments: Callable[[ArgumentParser], None] | None = None
+    code: Callable[[Found], Exit] = _done
+
+
+def _post(verb: str) -> Callable[[Client, str, Namespace], Found]:
+    def run(client: Client, path: str, args: Namespace) -> Found:
+        body = {}
+        if getattr(args, "immediate", False):
+            body["mode"] = "immediate"
+        if getattr(args, "reason", None):
+            body["reason"] = args.reason
+        found: Found = client.call("POST", f"{path}/actions/{verb}", body=body)
+        return found
+
+    return run
+
+
+def _status(client: Client, path: str, args: Namespace) -> Found:
+    found: Found = client.call("GET", f"{path}/status")
+    return {"name": args.name} | found
+
+
+def _stop_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--immediate", action="store_true", help="interrupt transfers instead of letting them end"
+    )
+
+
+def _hold_arguments(parser: ArgumentParser) -> None:
+    _stop_arguments(parser)
+    parser.add_argument("--reason", help="shown to operators")
+
+
+DESTINATION: Final[Mapping[str, Action]] = {
+    "status": Action(help="show only its state", run=_status),
+    "start": Action(help="let it work again, from its first host", run=_post("start")),
+    "stop": Action(help="start no transfer any more", run=_post("stop"), arguments=_stop_arguments),
+    "restart": Action(help="stop it and start it again", run=_post("restart"),
+                      arguments=_stop_arguments),
+    "hold": Action(help="stop it with a reason", run=_post("hold"), arguments=_hold_arguments),
+    "release": Action(help="start a held or stopped one", run=_post("release")),
+}  # fmt: skip
+
+
+def _test_code(found: Found) -> Exit:
+    return Exit.DONE if found.get("ok", True) else Exit.UNEXPECTED
+
+
+HOST: Final[Mapping[str, Action]] = {
+    "test": Action(help="connect and log in now; exit with 1 when that fails", run=_post("test"),
+                   code=_test_code),
+    "acquire": Action(help="look for new files now", run=_post("acquire")),
+}  # fmt: skip
+
+
+def _new_key(client: Client, path: str, args: Namespace) -> Found:
+    found: Found = client.call("POST", f"{path}/s3_keys", body={})
+    return {"login": args.name} | found
+
+
+USER: Final[Mapping[str, Action]] = {
+    "reset-password": Action(help="give it a random password, shown once",
+                             run=_post("reset_password")),
+    "s3-key": Action(help="give it one more S3 key pair, its secret is shown once", run=_new_key),
+}  # fmt: skip
+
+
+def _token_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("values", nargs="*", metavar="KEY=VALUE", help=HELP)
+    parser.add_argument(
+        "--scope", action="append", default=[], metavar="AREA:VERB",
+        help="such as transfers:read; may be repeated; default *:read",
+    )  # fmt: skip
+    parser.add_argument(
+        "--object", action="append", default=[], metavar="GLOB", help="destinations; default all"
+    )
+    parser.add_argument("--expires", metavar="TIME", help="RFC 3339")
+    parser.add_argument("--owner", help="web user whose rights bound it; default oneself")
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="write the secret there (0600), do not print it"
+    )
+
+
+def _new_token(client: Client, path: str, args: Namespace) -> Found:
+    given = {"scopes": args.scope, "objects": args.object, "expires": args.expires,
+             "owner": args.owner}  # fmt: skip
+    body = read_values(args.values) | {key: value for key, value in given.items() if value}
+    if args.into is not None and args.into.exists():
+        raise CommandError(f"{args.into} exists", Exit.USAGE)
+    found: Found = client.call("POST", path.rpartition("/")[0], body=body | {"name": args.name})
+    if args.into is not None:
+        _keep(args.into, found.pop("token"))
+    return found
+
+
+def _keep(path: Path, secret: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(f"{secret}\n")
+
+
+TOKEN: Final[Mapping[str, Action]] = {
+    "add": Action(help="make a token, its secret is shown once", run=_new_token,
+                  arguments=_token_arguments),
+}  # fmt: skip
