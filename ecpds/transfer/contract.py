@@ -180,15 +180,18 @@ class Naming:
     make_parents: bool = True  # after the server said that the directory is missing
     delete_first: bool = False  # delete the final name before the rename even if rename can replace
 
-    def written_name(self, name: str) -> str:
-        """Return a fresh written name for the final name `name`, cut to 255 bytes."""
+    def written_name(self, name: str, token: str = "") -> str:
+        """Return the written name for the final name `name`, cut to 255 bytes.
+
+        `token` is the part that makes it unique; random when empty.
+        """
         if not self.temporary:
             return name
         directory, slash, base = name.rpartition("/")
         prefix, suffix = self.prefix, self.suffix
         if not prefix and not suffix:
             suffix = ".tmp"
-        tail = f".{secrets.token_hex(4)}{suffix}"
+        tail = f".{token or secrets.token_hex(4)}{suffix}"
         room = 255 - len((prefix + tail).encode())
         base = base.encode()[:room].decode(errors="ignore")
         return f"{directory}{slash}{prefix}{base}{tail}"

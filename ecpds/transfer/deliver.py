@@ -84,6 +84,7 @@ async def deliver(
     rules: DeliveryRules,
     clock: Clock,
     version: str = "",
+    token: str = "",
     partial: Partial | None = None,
     on_partial: Callable[[Partial | None], None] | None = None,
     append: bool = False,
@@ -100,6 +101,8 @@ async def deliver(
         rules: naming, verification, resume and time limits of the Host.
         clock: tells `started_at` and `finished_at`.
         version: of the content; a partial file of another (or an unnamed) version is never used.
+        token: what makes the written name unique, of letters, digits and `-`; random when empty.
+            A caller that can tell it again after a crash can name what the crash left behind.
         partial: what an earlier attempt left, as it was told to `on_partial`.
         on_partial: called before the first byte with the written name, after a failure with the
             offset reached, and with None as soon as nothing is left on the remote side.
@@ -115,7 +118,9 @@ async def deliver(
         InvalidName: the name has a form that no protocol may create.
         Unsupported: the module cannot put.
     """
-    delivery = _Delivery(module, checked_name(name), source, size, rules, version, on_partial)
+    delivery = _Delivery(
+        module, checked_name(name), source, size, rules, version, token, on_partial
+    )
     started_at = clock.now()
     try:
         await delivery.begin(partial, append=append)
@@ -161,6 +166,7 @@ class _Delivery:
         size: int,
         rules: DeliveryRules,
         version: str,
+        token: str,
         on_partial: Callable[[Partial | None], None] | None,
     ) -> None:
         self.offset = 0
@@ -171,6 +177,7 @@ class _Delivery:
         self._size = size
         self._rules = rules
         self._version = version
+        self._token = token
         self._on_partial = on_partial
         self._temporary = rules.naming.temporary and Feature.RENAME in module.features
         self._written = ""  # empty: nothing of ours is on the remote side
@@ -189,7 +196,7 @@ class _Delivery:
         if partial is not None and await self._goes_on(partial):
             self._written = partial.name
         elif self._temporary:
-            self._written = self._rules.naming.written_name(self._name)
+            self._written = self._rules.naming.written_name(self._name, self._token)
         else:
             await self._begin_direct(append=append)
         if self.offset:
@@ -207,7 +214,7 @@ class _Delivery:
                 self.offset = min(there, partial.offset)
                 return True
         if partial.name != self._name:
-            with suppress(RemoteMissing):
+            with suppress(RemoteMissing, RemoteName, Unsupported):  # no reason not to deliver
                 await self._module.delete(partial.name)
         return False
 
@@ -237,7 +244,8 @@ class _Delivery:
                 raise
             if not await make_parents(self._module, self._written):
                 raise
-        self._source.start_at(self.offset)
+        if self._source.meter.moved != self._counted:
+            self._source.start_at(self.offset)
         return await self._put()
 
     async def _put(self) -> int:

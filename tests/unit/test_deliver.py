@@ -64,7 +64,9 @@ class Bench:
     async def deliver(
         self, name: str = "f", source: ByteSource | None = None, **options: Any
     ) -> Delivered:
-        more = {k: options.pop(k) for k in ("version", "partial", "digests") if k in options}
+        more = {
+            k: options.pop(k) for k in ("version", "partial", "digests", "token") if k in options
+        }
         access = self.access(**options)
         async with self.session(access) as module:
             return await deliver(
@@ -215,6 +217,22 @@ def test_written_names(naming: Naming, name: str, begin: str, end: str) -> None:
     assert first.startswith(begin)
     assert first.endswith(end)
     assert (first != second) is naming.temporary
+
+
+def test_a_written_name_can_be_told_again() -> None:
+    assert Naming().written_name("d/f", "17-2") == "d/f.17-2.tmp"
+
+
+async def test_what_a_crash_left_is_removed_by_the_next_attempt(bench: Bench) -> None:
+    """Its name is known, how far it came is not."""
+    with pytest.raises(RemoteTransient):
+        await bench.deliver(version="1", token="7-1", test__fault="commit")
+    assert await bench.size("f.7-1.tmp") == len(CONTENT)
+    left = Partial(name="f.7-1.tmp", offset=0, version="")
+    delivered = await bench.deliver(version="1", token="7-2", partial=left)
+    assert delivered.resumed_at == 0
+    assert await bench.size("f.7-1.tmp") is None
+    assert await bench.size("f") == len(CONTENT)
 
 
 def test_a_written_name_is_never_longer_than_a_name_may_be() -> None:
