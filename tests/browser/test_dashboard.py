@@ -106,6 +106,9 @@ def site(data: Path) -> dict[str, Any]:
         "web_users": [
             {"name": name, "password": f"{name} secret", "roles": [{"role": role}]}
             for name, role in grants.items()
+        ] + [
+            {"name": "nora", "password": "nora secret",
+             "roles": [{"role": "viewer", "scope": "NORTH"}]},
         ],
     }  # fmt: skip
 
@@ -359,6 +362,34 @@ async def test_lists_are_pages_csv_or_json_by_accept(tmp_path: Path) -> None:
         assert "hidden" not in text
         answer = await context.request.get(shown.url + "/transfers?q=colour%3Dred")
         assert "there is no key" in await answer.text()
+
+
+async def test_a_scope_hides_what_is_outside(tmp_path: Path) -> None:
+    """A viewer of one destination sees that one, and no button."""
+    async with dashboard(tmp_path) as shown, shown.context() as context:
+        page = await shown.log_in(context, "nora")
+        shown.feed("both.csv", 100)
+
+        async def is_there() -> bool:
+            await page.goto(shown.url + "/transfers")
+            return await row(page, "both.csv").count() > 0
+
+        await until(is_there, "the file is acquired")
+        await expect(row(page, "both.csv")).to_have_count(1)
+        for path in ("/", "/destinations", "/transfers?dest=ISLANDS", "/hosts", "/files"):
+            await page.goto(shown.url + path)
+            await expect(page.locator("main")).not_to_contain_text("ISLANDS")
+            await expect(page.locator("main")).not_to_contain_text("refusing")
+        await page.goto(shown.url + "/destinations/NORTH")
+        assert await page.locator("main").get_by_role("button").count() == 0
+        for path in ("/destinations/ISLANDS", "/hosts/refusing", "/transfers/2"):
+            assert (await context.request.get(shown.url + path)).status == 404
+        csrf = await page.locator("[name=csrf]").first.get_attribute("value") or ""
+        for path in ("/destinations/NORTH/actions/stop", "/transfers/1/actions/requeue"):
+            answer = await context.request.post(shown.url + path, form={"csrf": csrf})
+            assert answer.status == 403
+        answer = await context.request.post(shown.url + "/logout", form={"csrf": "wrong"})
+        assert answer.status == 403
 
 
 async def test_colours_are_remembered_with_and_without_a_script(tmp_path: Path) -> None:
