@@ -33,9 +33,9 @@ from ecpds.model.errors import (
     RemoteName,
     RemoteSpace,
     RemoteTransient,
-    SourceBroke,
 )
 from ecpds.model.names import ByteCount
+from ecpds.modules.local_copy import kernel_copy, plain_copy, read, write_all
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
@@ -404,7 +404,7 @@ class FileModule(TransferModule[FileOptions]):
     async def _write_blocks(self, target: int, source: ByteSource, offset: int) -> int:
         position = offset
         async for block in source:
-            position += await self._do(_write_all, target, block, position)
+            position += await self._do(write_all, target, block, position)
         return position - offset
 
     async def _write_small(
@@ -413,8 +413,8 @@ class FileModule(TransferModule[FileOptions]):
         left = source.size
         while left > 0:
             count = await source.allow(left)
-            block = _read(descriptor, count, source.offset + source.size - left)
-            await self._do(_write_all, target, block, offset + source.size - left)
+            block = read(descriptor, count, source.offset + source.size - left)
+            await self._do(write_all, target, block, offset + source.size - left)
             source.count(len(block))
             left -= len(block)
         return source.size
@@ -423,7 +423,7 @@ class FileModule(TransferModule[FileOptions]):
         self, target: int, descriptor: int, source: ByteSource, offset: int
     ) -> int:
         moved = 0
-        copy: Callable[[int, int, int, int, int], int] = _kernel_copy
+        copy: Callable[[int, int, int, int, int], int] = kernel_copy
         while moved < source.size:
             count = await source.allow(min(KERNEL_BLOCK, source.size - moved))
             begin = source.offset + moved
@@ -432,9 +432,9 @@ class FileModule(TransferModule[FileOptions]):
                     "disk", copy, descriptor, target, count, begin, offset + moved
                 )
             except OSError as error:
-                if error.errno not in _NO_KERNEL_COPY or copy is _plain_copy:
+                if error.errno not in _NO_KERNEL_COPY or copy is plain_copy:
                     raise
-                copy = _plain_copy
+                copy = plain_copy
                 continue
             source.count(done)
             moved += done
@@ -471,35 +471,6 @@ def _entry(name: str, state: os.stat_result, link: str) -> Entry:
         mode=stat.S_IMODE(state.st_mode),
         link=link,
     )
-
-
-def _write_all(descriptor: int, block: bytes, position: int) -> int:
-    view = memoryview(block)
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], position + done)
-    return done
-
-
-def _read(descriptor: int, count: int, position: int) -> bytes:
-    try:
-        block = os.pread(descriptor, count, position)
-    except OSError as error:
-        raise SourceBroke(f"the content cannot be read: {error.strerror}") from error
-    if not block:
-        raise SourceBroke(f"the content ends at {position}")
-    return block
-
-
-def _kernel_copy(source: int, target: int, count: int, begin: int, position: int) -> int:
-    done = os.copy_file_range(source, target, count, begin, position)
-    if not done:
-        raise SourceBroke(f"the content ends at {begin}")
-    return done
-
-
-def _plain_copy(source: int, target: int, count: int, begin: int, position: int) -> int:
-    return _write_all(target, _read(source, min(count, READ), begin), position)
 
 
 def _digest(descriptor: int, algorithm: str) -> str:

@@ -16,7 +16,7 @@ import stat
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from struct import Struct
 from typing import Final, Self
 
@@ -35,8 +35,10 @@ from ecpds.model.errors import (
     RemoteTransient,
 )
 from ecpds.modules import sftp_link as wire
-from ecpds.modules.sftp_link import Answer, Attributes, Fields, SftpLink, SftpStatus
+from ecpds.modules.sftp_entries import entry, names
+from ecpds.modules.sftp_link import Answer, Fields, SftpLink, SftpStatus
 from ecpds.modules.sftp_login import SftpOptions, hang_up, log_in, translated_login
+from ecpds.modules.sftp_reader import AHEAD, Reader
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
@@ -47,10 +49,6 @@ from ecpds.transfer.contract import (
     TransferModule,
 )
 from ecpds.transfer.sockets import statistics
-
-AHEAD: Final = 2 * 1024 * 1024
-"""Bytes under way at most, whatever the number of requests: the window of OpenSSH's server.  More
-would wait in our memory."""
 
 PROBE_AFTER: Final = 5.0
 """Seconds after which an idle session is asked whether it still lives."""
@@ -266,7 +264,7 @@ class SftpModule(TransferModule[SftpOptions]):
                 return None
             raise
         entries = []
-        for one in _names(body):
+        for one in names(body):
             if one.kind is Kind.LINK:
                 one = await self._followed(one, place)
             entries.append(one)
@@ -377,7 +375,7 @@ class SftpModule(TransferModule[SftpOptions]):
             with translated(Phase.DATA, name):
                 body = await self._body(wire.FSTAT, field, kind=wire.ATTRS)
                 size = Fields(body).attributes().size or 0
-                reader = _Reader(self._link, field, offset, size, self._options.requests)
+                reader = Reader(self._link, field, offset, size, self._options.requests)
             while True:
                 with translated(Phase.DATA, name):
                     block = await reader.next()
@@ -415,59 +413,6 @@ class SftpModule(TransferModule[SftpOptions]):
 
     async def _done(self, request: int, *fields: bytes, limit: float) -> None:
         wire.check(await self._within(self._link.ask(request, *fields), limit))
-
-
-class _Reader:
-    """Reads one file ahead and gives its blocks in order."""
-
-    def __init__(self, link: SftpLink, field: bytes, offset: int, size: int, requests: int) -> None:
-        self._link = link
-        self._field = field
-        self._next = offset
-        self._size = size  # 0: unknown or empty, read until the server says the end
-        self._most = max(min(requests, AHEAD // link.read_size), 1)
-        self._pending: deque[tuple[asyncio.Future[Answer], int, int]] = deque()
-
-    async def next(self) -> bytes:
-        """Return the next block, empty at the end."""
-        self._fill()
-        if not self._pending:
-            return b""
-        future, position, count = self._pending.popleft()
-        answer = await future  # the link fails it when the server is silent
-        try:
-            block = Fields(wire.expect(answer, wire.DATA)).string()
-        except SftpStatus as end:
-            if end.code != wire.EOF:
-                raise
-            if self._size:
-                text = f"the file ends at {position} of {self._size} bytes"
-                raise RemoteTransient(text) from None
-            return b""
-        if not block or len(block) > count:
-            raise RemoteTransient("the server sent a malformed answer")
-        if len(block) < count and self._size:
-            self._ask(position + len(block), count - len(block), first=True)
-        elif not self._size:
-            self._next = position + len(block)
-        return block
-
-    def _fill(self) -> None:
-        step = self._link.read_size
-        if not self._size:
-            self._ask(self._next, step)
-            return
-        while len(self._pending) < self._most and self._next < self._size:
-            count = min(step, self._size - self._next)
-            self._ask(self._next, count)
-            self._next += count
-
-    def _ask(self, position: int, count: int, *, first: bool = False) -> None:
-        wish = (self._link.read(self._field, position, count), position, count)
-        if first:
-            self._pending.appendleft(wish)
-        else:
-            self._pending.append(wish)
 
 
 async def _start(
@@ -510,39 +455,3 @@ def translated(
         raise wire.failure(answer, phase, name, kind) from None
     except (asyncssh.Error, ConnectionError) as error:
         raise ConnectionLost(f"the connection broke: {error}", phase=phase) from error
-
-
-def entry(name: str, told: Attributes, letter: str = "") -> Entry:
-    """Return what the server tells as an entry; `letter` begins the long name of a listing."""
-    return Entry(
-        kind=_kind(told.mode, letter),
-        name=name,
-        size=told.size,
-        mtime=None if told.mtime is None else datetime.fromtimestamp(told.mtime, UTC),
-        owner="" if told.owner is None else str(told.owner),
-        group="" if told.group is None else str(told.group),
-        mode=None if told.mode is None else stat.S_IMODE(told.mode),
-    )
-
-
-_LETTERS: Final = {"-": Kind.FILE, "d": Kind.DIRECTORY, "l": Kind.LINK}
-
-
-def _kind(mode: int | None, letter: str) -> Kind:
-    if mode is None or not stat.S_IFMT(mode):
-        return _LETTERS.get(letter, Kind.FILE)
-    if stat.S_ISREG(mode):
-        return Kind.FILE
-    if stat.S_ISDIR(mode):
-        return Kind.DIRECTORY
-    return Kind.LINK if stat.S_ISLNK(mode) else Kind.OTHER
-
-
-def _names(body: bytes) -> Iterator[Entry]:
-    """Yield the entries of one answer to READDIR."""
-    fields = Fields(body)
-    for _ in range(fields.u32()):
-        name, long_name = fields.text(), fields.text()
-        told = fields.attributes()
-        if name not in (".", ".."):
-            yield entry(name, told, long_name[:1])

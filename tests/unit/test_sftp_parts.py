@@ -25,7 +25,8 @@ from ecpds.model.errors import (
     Unsupported,
 )
 from ecpds.modules import sftp_link as wire
-from ecpds.modules.sftp import entry, octal
+from ecpds.modules.sftp import octal
+from ecpds.modules.sftp_entries import entry
 from ecpds.modules.sftp_link import Attributes, Fields, SftpLink, SftpStatus
 from ecpds.modules.sftp_login import SftpOptions, client_keys, normal_pin
 
