@@ -41,8 +41,8 @@ READ_BUFFER: Final = 1024 * 1024
 MAX_ANSWER: Final = 64 * 1024
 """Bytes of an answer that is of no interest; a longer one costs the connection."""
 
-_MOVED: Final = frozenset({301, 302, 303, 307, 308})
-_KEEPS_METHOD: Final = frozenset({307, 308})
+_MOVED: Final = frozenset({301, 302, 303})
+_MOVED_AS_IT_IS: Final = frozenset({307, 308})
 
 
 class HttpClient:
@@ -57,7 +57,6 @@ class HttpClient:
         own_headers: Mapping[str, str],
         connect_timeout: float,
     ) -> None:
-        self.peer = ""
         self.origin = egress.origin
         self._session = session
         self._egress = egress
@@ -65,6 +64,11 @@ class HttpClient:
         self._proxy = proxy
         self._own_headers = own_headers
         self._connect_timeout = connect_timeout
+
+    @property
+    def peer(self) -> str:
+        """Return the address of the server (or proxy), once it was asked something."""
+        return self._egress.peer
 
     @property
     def has_login(self) -> bool:
@@ -121,43 +125,39 @@ class HttpClient:
             return response
 
     async def _answer(self, ask: Ask) -> aiohttp.ClientResponse:
-        url, method = ask.url, ask.method
+        url = ask.url
         for _ in range(self._options.max_redirects + 1):
             self._egress.check(url)
-            response = await self._request(ask, method, url)
+            response = await self._request(ask, url)
             where = response.headers.get("Location", "")
-            if response.status not in _MOVED or not where:
+            if not where or not _may_follow(ask, response.status):
                 return response
-            response.close() if ask.body else await self._finish(response, ask)
-            url, method = self._moved(ask, response, where, method)
+            if ask.body is not None:
+                response.close()  # it may still be on its way
+            else:
+                await self._finish(response, ask)
+            url = self._next(ask, response, where)
         raise RemoteConfig(
             f"{ask.about}: more than {self._options.max_redirects} redirects", phase=ask.phase
         )
 
-    def _moved(
-        self, ask: Ask, response: aiohttp.ClientResponse, where: str, method: str
-    ) -> tuple[URL, str]:
+    def _next(self, ask: Ask, response: aiohttp.ClientResponse, where: str) -> URL:
         try:
             url = response.url.join(URL(where)).with_fragment(None)
         except ValueError:
             raise RemoteTransient(f"{ask.about}: bad redirect", phase=ask.phase) from None
-        if ask.body is None:
-            if method not in ("GET", "HEAD", "OPTIONS") and response.status not in _KEEPS_METHOD:
-                raise refusal(response, ask)
-            return url, method
-        if response.status not in _KEEPS_METHOD:
-            raise refusal(response, ask)
-        try:
-            ask.body.restart()
-        except (Unsupported, SourceBroke):
-            raise RemoteConfig(
-                f"the server sends uploads on to {url.origin()}, and this content can be sent once"
-                " only: see http.expectContinue",
-                phase=ask.phase,
-            ) from None
-        return url, method
+        if ask.body is not None:
+            try:
+                ask.body.restart()
+            except (Unsupported, SourceBroke):
+                raise RemoteConfig(
+                    f"the server sends uploads on to {url.origin()}, and this content can be sent"
+                    " once only: see http.expectContinue",
+                    phase=ask.phase,
+                ) from None
+        return url
 
-    async def _request(self, ask: Ask, method: str, url: URL) -> aiohttp.ClientResponse:
+    async def _request(self, ask: Ask, url: URL) -> aiohttp.ClientResponse:
         headers = dict(self._own_headers) if self._egress.is_origin(url) else {}
         headers |= ask.headers or {}
         with translated(ask, self.origin):
@@ -165,14 +165,13 @@ class HttpClient:
                 # the clock for the answer starts when the body is out, and is aiohttp's
                 expect = self._options.expect_continue
                 response = await self._send(
-                    method, url, headers, ask.limit, data=ask.body, expect100=expect
+                    ask.method, url, headers, ask.limit, data=ask.body, expect100=expect
                 )
             else:
                 async with asyncio.timeout(self._connect_timeout + ask.limit):
                     response = await self._send(
-                        method, url, headers, ask.stall or ask.limit, data=ask.content
+                        ask.method, url, headers, ask.stall or ask.limit, data=ask.content
                     )
-        self._note_peer(response)
         return response
 
     async def _send(
@@ -189,12 +188,6 @@ class HttpClient:
             **kwargs,
         )
 
-    def _note_peer(self, response: aiohttp.ClientResponse) -> None:
-        transport = response.connection.transport if response.connection is not None else None
-        where = transport.get_extra_info("peername") if transport is not None else None
-        if where and self._egress.is_origin(response.url):
-            self.peer = str(where[0])
-
     async def _finish(self, response: aiohttp.ClientResponse, ask: Ask) -> None:
         """Read what is left of a short answer, so that the connection can be used again."""
         left = MAX_ANSWER
@@ -208,6 +201,13 @@ class HttpClient:
             response.release()
         else:
             response.close()
+
+
+def _may_follow(ask: Ask, status: int) -> bool:
+    """Whether the same request may be sent where a redirect leads (RFC 9110, 15.4)."""
+    if status in _MOVED:
+        return ask.method in ("GET", "HEAD", "OPTIONS")
+    return status in _MOVED_AS_IT_IS
 
 
 def _own_headers(target: Target, options: HttpOptions) -> Mapping[str, str]:
@@ -250,6 +250,7 @@ async def _connector(
     def make(info: Any) -> socket.socket:
         sock = socket.socket(info[0], info[1], info[2])
         tuning.apply(sock)
+        egress.note(str(info[4][0]))
         return sock
 
     return aiohttp.TCPConnector(
@@ -259,5 +260,6 @@ async def _connector(
         local_addr=(tuning.local_address, 0) if tuning.local_address else None,
         socket_factory=make,
         limit=0,
+        happy_eyeballs_delay=None,  # one address after the other: the last one is the peer
         keepalive_timeout=max(options.keep_alive.total_seconds(), 1.0),
     )

@@ -34,6 +34,8 @@ class Egress:
         self, target: Target, origin: URL, around: Surroundings, proxy: URL | None = None
     ) -> None:
         self.origin = origin
+        self.peer = ""
+        self._home = {str(url.host) for url in (origin, proxy) if url is not None}
         self._target = target
         self._around = around
         self._proxy = proxy
@@ -61,6 +63,11 @@ class Egress:
         if not self._may_reach(address):
             raise _private(url.host)
 
+    def note(self, address: str) -> None:
+        """Remember the address that is connected to, if it is the host's own or the proxy's."""
+        if address in self._home:
+            self.peer = address
+
     async def addresses(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
         """Return the socket addresses of a host that may be reached, within the time to connect."""
         try:
@@ -73,9 +80,12 @@ class Egress:
 
     async def _addresses(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
         if (host, port) == (self.origin.host, self.origin.port):
-            return await self._around.addresses.resolve(self._target, port, self._around)
+            found = await self._around.addresses.resolve(self._target, port, self._around)
+            self._home.update(str(where[0]) for _, where in found)
+            return found
         found = await self._looked_up(host, port)
         if self._proxy is not None and (host, port) == (self._proxy.host, self._proxy.port):
+            self._home.update(str(where[0]) for _, where in found)
             return found
         # all of them: which one is tried is not ours to choose
         if not all(self._may_reach(ipaddress.ip_address(str(one[0]))) for _, one in found):

@@ -60,7 +60,8 @@ _HREF: Final = re.compile(
 _NOISE: Final = re.compile(r"<!--|<script\b|<style\b", re.IGNORECASE)
 _NOISE_ENDS: Final = {"<!--": "-->", "<script": "</script", "<style": "</style"}
 _TAG: Final = re.compile(r"<[^<>]*>")
-_END: Final = re.compile(r"</tr\b|<tr\b|</li\b|\n", re.IGNORECASE)
+_ROW_END: Final = re.compile(r"</?tr\b", re.IGNORECASE)
+_LINE_END: Final = re.compile(r"\n|</?li\b", re.IGNORECASE)
 _FACTS: Final = re.compile(
     r"(?:(?P<y1>\d{4})-(?P<m1>\d{2}|[A-Z][a-z]{2})-(?P<d1>\d{2})"
     r"|(?P<d2>\d{1,2})-(?P<m2>[A-Z][a-z]{2})-(?P<y2>\d{4}))"
@@ -114,7 +115,7 @@ class HtmlPage:
 
     def _facts(self, behind: str) -> tuple[datetime | None, int | None]:
         _, _, behind = behind[:2000].partition("</a>")
-        end = _END.search(behind)
+        end = (_ROW_END if "<td" in behind.lower() else _LINE_END).search(behind)
         match = _FACTS.search(_TAG.sub(" ", behind[: end.start()] if end else behind))
         if match is None:
             return None, None
@@ -143,7 +144,7 @@ def _without_noise(text: str) -> tuple[str, str]:
         end = lowered.find(mark, begun.end())
         if end < 0:
             # only where it began, and the last bytes, which may be a part of its end
-            return "".join(kept), begun[0] + text[begun.end() :][-16:]
+            return "".join(kept), f"{begun[0]} {text[begun.end() :][-16:]}"
         position = end + len(mark)
     return "".join([*kept, text[position:]]), ""
 
