@@ -166,10 +166,9 @@ class Monitor:
         if self._services is not None:
             self._services.live.close()
         if self._listener is not None:
-            self._listener.stop()
+            await self._listener.drain()
         if self._runner is not None and self._runner.server is not None:
-            self._runner.server.pre_shutdown()
-            await self._runner.server.shutdown(None)
+            await self._runner.server.shutdown(CLOSE_PATIENCE)  # answers on their way out
 
     async def close(self) -> None:
         """End everything now; may be called twice."""

@@ -19,7 +19,7 @@ from ecpds.model.errors import InputError, NotFound, Unauthenticated
 from ecpds.model.names import nearest
 from ecpds.web.errors import Refused
 from ecpds.web.rights import Caller
-from ecpds.web.routes import FORM_LIMIT, Query, Route
+from ecpds.web.routes import BODY_LIMIT, FORM_LIMIT, UNLIMITED, Query, Route
 from ecpds.web.services import Services
 
 T = TypeVar("T")
@@ -162,6 +162,8 @@ class Call:
     async def body(self, limit: int | None = None) -> bytes:
         """Return the whole body; Refused (413) when it is larger than the route allows."""
         most = self.route.body_limit if limit is None else limit
+        if most == UNLIMITED:  # files are; JSON on the same address is not
+            most = BODY_LIMIT
         if (self.request.content_length or 0) > most:
             raise Refused(413, "too-large", f"the body is larger than {most} bytes")
         found = bytearray()

@@ -31,7 +31,7 @@ HANDSHAKE: Final = 20.0  # seconds
 IDLE: Final = 75.0  # seconds without a request, the head of the next one included
 SWEEP: Final = timedelta(seconds=5)
 PAUSE: Final = timedelta(milliseconds=500)  # after an accept that failed for want of resources
-CLOSE_PATIENCE: Final = 5.0  # seconds for requests to end at a close
+CLOSE_PATIENCE: Final = 1.0  # seconds for requests to end at a close
 
 Context = Callable[[], ssl.SSLContext]
 
@@ -102,6 +102,9 @@ class WebListener:
         self._arriving: set[asyncio.Task[None]] = set()
         self._since: dict[asyncio.BaseProtocol, float] = {}  # idle ones, since when
         self._busy: set[asyncio.BaseProtocol] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.is_draining = False
         self._group: asyncio.TaskGroup | None = None
 
     async def start(self) -> list[tuple[str, int]]:
@@ -115,6 +118,17 @@ class WebListener:
             self._own.append(self._group.create_task(self._accept(sock), name="monitor accept"))
         self._own.append(self._group.create_task(self._sweep(), name="monitor sweep"))
         return [sock.getsockname()[:2] for sock in self._sockets]
+
+    async def drain(self) -> None:
+        """Accept nobody any more, close idle connections, and wait for the requests that run.
+
+        aiohttp's own shutdown would drop what still comes of an upload.
+        """
+        self.stop()
+        self.is_draining = True
+        for protocol in self._since:
+            protocol.close()  # type: ignore[attr-defined]  # aiohttp's own
+        await self._idle.wait()
 
     def stop(self) -> None:
         """Accept nobody any more; connections go on."""
@@ -140,12 +154,17 @@ class WebListener:
         """Tell that a request is under way on its connection."""
         self._since.pop(request.protocol, None)
         self._busy.add(request.protocol)
+        self._idle.clear()
 
     def ends(self, request: web.BaseRequest) -> None:
         """Tell that it is answered."""
         self._busy.discard(request.protocol)
-        if request.transport is not None:
+        if self.is_draining:
+            request.protocol.close()  # after this answer
+        elif request.transport is not None:
             self._since[request.protocol] = asyncio.get_running_loop().time()
+        if not self._busy:
+            self._idle.set()
 
     @property
     def connections(self) -> int:
@@ -217,5 +236,3 @@ class WebListener:
                 elif since < limit:
                     del self._since[protocol]
                     protocol.force_close()  # type: ignore[attr-defined]  # aiohttp's own
-            gone = {one for one in self._busy if one.transport is None}  # type: ignore[attr-defined]
-            self._busy -= gone

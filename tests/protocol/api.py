@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -102,10 +103,10 @@ class Client:
 
     async def upload(self, content: bytes, name: str = "a.grib", **fields: str) -> Reply:
         """POST a file as a form."""
-        form = aiohttp.FormData()
+        form = aiohttp.FormData(quote_fields=False)
         for key, value in fields.items():
             form.add_field(key, value)
-        form.add_field("file", content, filename=name)
+        form.add_field("file", io.BytesIO(content), filename=name)
         return await self.post("/files", data=form)
 
     def streaming(self, path: str, **headers: str) -> Any:
@@ -165,10 +166,19 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    folder: Path, *, run: bool = False, api: ApiSettings | None = None, **settings: Any
+    folder: Path,
+    *,
+    run: bool = False,
+    api: ApiSettings | None = None,
+    proxies: tuple[str, ...] = (),
+    **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """Start a small node with a monitor without TLS, an administrator and its token."""
-    async with small_node(folder / "node", run=run) as node:
+    """Start a small node with a monitor without TLS, an administrator and its token.
+
+    `proxies` are trusted, `settings` are those of the monitor.
+    """
+    security = {"trusted_proxies": proxies}
+    async with small_node(folder / "node", run=run, security=security) as node:
         core = node.core
         monitor_settings = MonitorSettings(listen="127.0.0.1:0", tls=False, **settings)
         core.settings = replace(core.settings, monitor=monitor_settings, api=api or ApiSettings())

@@ -22,7 +22,7 @@ from ecpds.web.api import schemas
 from ecpds.web.api.answerforms import FORMS
 from ecpds.web.errors import TITLES
 from ecpds.web.rights import OPEN
-from ecpds.web.routes import UNLIMITED, Query, Route
+from ecpds.web.routes import DRY_RUN, UNLIMITED, Query, Route
 
 Schema = dict[str, Any]
 
@@ -156,20 +156,31 @@ def _body(route: Route) -> Schema:
 
 
 def _responses(route: Route) -> Schema:
-    found: Schema = {str(route.status): _success(route)}
+    found: Schema = {str(status): _success(route) for status in _successes(route)}
     codes = list(_ALWAYS)
     if route.method not in {"GET", "HEAD"}:
         codes += _WRITES
     if route.needs_match:
         codes += _MATCHED
     if route.answer == "bytes":
-        found["206"] = _success(route)
         codes.append(416)
     for code in sorted(codes):
         found[str(code)] = {
             "description": TITLES[code],
             "content": {"application/problem+json": {"schema": _reference("Problem")}},
         }
+    return found
+
+
+def _successes(route: Route) -> set[int]:
+    """Return the statuses of answers that are no problems."""
+    found = {route.status}
+    if route.method == "PUT" and route.needs_match:
+        found.add(201)  # it was not there
+    if route.status == 201 and (DRY_RUN in route.query or route.body_limit == UNLIMITED):
+        found.add(200)  # only tried, or skipped
+    if route.answer == "bytes":
+        found.add(206)
     return found
 
 
@@ -254,7 +265,7 @@ def schema_of(cls: Any) -> Schema:
         schema = _type(hints[item.name])
         if how.help:
             schema["description"] = how.help
-        if "type" in schema and schema["type"] in {"integer", "number"}:
+        if schema.get("type") in ("integer", "number"):
             schema |= {
                 word: limit
                 for word, limit in (("minimum", how.low), ("maximum", how.high))
@@ -297,5 +308,6 @@ def _plain(hint: Any) -> Schema:
     }
     if hint in kinds:
         return kinds[hint]
-    base = getattr(hint, "__supertype__", None)
-    return _type(base) if base is not None else {}
+    if getattr(hint, "__supertype__", None) is int:  # sizes and rates: bytes, or text with a unit
+        return {"type": ["integer", "string"]}
+    return {}

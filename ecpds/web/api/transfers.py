@@ -62,8 +62,9 @@ async def index(call: Call) -> web.StreamResponse:
     """List transfers, newest first."""
     limit, before = call.limit, call.before
     name = call.text("destination") or None
-    if name is not None and not call.caller.may_on(READ, name):
-        raise NotFound(f"Destination {name} not found")
+    if name is not None:
+        call.caller.check(READ, name)
+        call.services.core.snapshot.destination(name)
     statuses, target, host = _statuses(call), call.text("target"), call.text("host")
     since, until = call.time("since"), call.time("until")
     deleted = None if call.flag("deleted") else False

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from ecpds.engine.submit import Registered, Submission
 from ecpds.model.decode import Where, decode, key_of
-from ecpds.model.errors import InputError, NotFound, TooLarge
+from ecpds.model.errors import InputError, InvalidName, NotFound, TooLarge
 from ecpds.model.names import nearest
 from ecpds.objects.upload import Upload
 from ecpds.web import shown
@@ -114,7 +114,14 @@ def _submission(call: Call, texts: Mapping[str, str], name: str) -> Submission:
         target += name
     if not target:
         raise InputError("target is missing, and the file has no name", pointer="target")
+    _check_normal(target)
     return replace(submission_of(call, wanted), target=target, original=wanted.original or name)
+
+
+def _check_normal(target: str) -> None:
+    """Raise InvalidName for `a//b` (interface.md 8); `.` and `..` are resolved later."""
+    if "" in target.removeprefix("/").split("/"):
+        raise InvalidName(f"the target {target[:80]!r} has an empty part", pointer="target")
 
 
 def _document(texts: Mapping[str, str]) -> dict[str, Any]:
