@@ -8,10 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from ecpds.modules.ftp import FtpModule
+from ecpds.modules.http import HttpModule
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
 from ecpds.modules.tester import TestModule
 from ecpds.transfer.contract import TransferModule
 
 # A tuple in code, so that the single-file binary needs no package metadata.
-BUILTIN: tuple[type[TransferModule[Any]], ...] = (FileModule, FtpModule, SftpModule, TestModule)
+BUILTIN: tuple[type[TransferModule[Any]], ...] = (
+    FileModule,
+    FtpModule,
+    HttpModule,
+    SftpModule,
+    TestModule,
+)

@@ -123,10 +123,13 @@ def _no_tls(error: Any, ask: Ask, host: str) -> RemoteError:
     cause = error.os_error
     if isinstance(cause, ssl.SSLError):
         return tls_error(cause, host)
-    return ConnectionLost(f"TLS with {host} failed: {cause}", phase=Phase.TLS)
+    text = str(cause) or "the server closed the connection"
+    return ConnectionLost(f"TLS with {host} failed: {text}", phase=Phase.TLS)
 
 
 def _no_connection(error: Any, ask: Ask, host: str) -> RemoteError:
+    if error.os_error.errno is None:  # the event loop's own error: the peer left the handshake
+        return _no_tls(error, ask, host)
     code = errno.errorcode.get(error.os_error.errno or 0, "")
     text = error.os_error.strerror or str(error.os_error)
     return RemoteTransient(
