@@ -127,6 +127,23 @@ class ObjectDirectory:
         upload.reopen_at(size)
         return upload
 
+    def link(self, volume: str, key: str) -> Upload:
+        """Begin an object with the content of another, shared on the disk; never write to it.
+
+        NotFound when the other is gone; OSError when the file system takes no more links.
+        """
+        place = self.volume(volume)
+        name = f"{self._random.getrandbits(96):024x}"
+        path = place.temporary / name
+        try:
+            os.link(place.path / key, path)
+        except FileNotFoundError:
+            raise NotFound(f"object {key} is missing on volume {volume}") from None
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        upload = Upload(place, f"{self._clock.now():%Y%m%d/%H}/{name}", path, descriptor)
+        upload.reopen_at(os.fstat(descriptor).st_size)
+        return upload
+
     def _choose(self, size: int, only: frozenset[str]) -> Volume:
         allowed = [v for v in self._volumes.values() if not only or v.name in only]
         rooms = [(volume, volume.room) for volume in allowed]

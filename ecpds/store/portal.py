@@ -79,46 +79,6 @@ ARRIVING = statement(
       AND MIN(queue_at, scheduled_at) <= :now AND expires_at > :now LIMIT 1""",
     hot=True,
 )
-NEXT_DATE = statement(
-    """
-    SELECT time_base FROM portal_entry
-    WHERE destination = :destination AND time_base >= :start AND time_base < :end
-      AND visible_at <= :now AND expires_at > :now
-    ORDER BY time_base LIMIT 1""",
-    hot=True,
-)
-LAST_DATE = statement(
-    """
-    SELECT time_base FROM portal_entry
-    WHERE destination = :destination AND time_base >= :start AND time_base < :end
-      AND visible_at <= :now AND expires_at > :now
-    ORDER BY time_base DESC LIMIT 1""",
-    hot=True,
-)
-OF_DATE = statement(
-    """
-    SELECT * FROM portal_entry
-    WHERE destination = :destination AND time_base >= :start AND time_base < :end
-      AND visible_at <= :now AND expires_at > :now
-    ORDER BY transfer DESC LIMIT :limit""",
-)
-IN_DATE = statement(
-    """
-    SELECT * FROM portal_entry
-    WHERE destination = :destination AND time_base >= :start AND time_base < :end
-      AND (target = :base OR substr(target, :tail) = :suffix)
-      AND visible_at <= :now AND expires_at > :now
-    ORDER BY transfer""",
-    hot=True,
-)
-NEWEST_OF_DATE = statement(
-    """
-    SELECT MAX(arrived_at) AS newest FROM (
-        SELECT arrived_at FROM portal_entry
-        WHERE destination = :destination AND time_base >= :start AND time_base < :end
-          AND visible_at <= :now AND expires_at > :now
-        ORDER BY time_base DESC LIMIT :limit)""",
-)
 DIRECTORIES = statement(
     """
     SELECT path, created_at FROM portal_directory
@@ -242,7 +202,7 @@ class Span:
         return {"destination": self.destination, "low": self.low, "high": self.high, "now": now}
 
 
-_entry = Entry._make  # from any row of the view
+entry_of = Entry._make  # from any row of the view
 _TARGET = Entry._fields.index("target")
 
 
@@ -250,13 +210,13 @@ def newest(db: Connection, destination: str, target: str, *, now: datetime) -> E
     """Return the visible file of that target with the highest transfer id."""
     values = {"destination": destination, "target": target, "now": to_micros(now)}
     row = db.execute(AT.sql, values).fetchone()
-    return _entry(row) if row else None
+    return entry_of(row) if row else None
 
 
 def versions(db: Connection, destination: str, target: str, *, now: datetime) -> list[Entry]:
     """Return all visible files of that target, oldest transfer first."""
     values = {"destination": destination, "target": target, "now": to_micros(now)}
-    return [_entry(row) for row in db.execute(VERSIONS.sql, values)]
+    return [entry_of(row) for row in db.execute(VERSIONS.sql, values)]
 
 
 def by_id(db: Connection, transfer: int, *, now: datetime, embargo: bool = True) -> Entry | None:
@@ -265,13 +225,13 @@ def by_id(db: Connection, transfer: int, *, now: datetime, embargo: bool = True)
     row = db.execute(BY_ID.sql, values).fetchone()
     if row is None or (embargo and row["visible_at"] > values["now"]):
         return None
-    return _entry(row)
+    return entry_of(row)
 
 
 def many(db: Connection, transfers: Sequence[int], *, now: datetime) -> dict[int, Entry]:
     """Return those of the transfers that are visible."""
     values = {"transfers": dump(list(transfers)), "now": to_micros(now)}
-    return {row["transfer"]: _entry(row) for row in db.execute(MANY.sql, values)}
+    return {row["transfer"]: entry_of(row) for row in db.execute(MANY.sql, values)}
 
 
 def is_arriving(db: Connection, destination: str, target: str, *, now: datetime) -> bool:
@@ -324,7 +284,7 @@ def _files_forward(db: Connection, span: Span, now: int) -> Iterator[Member]:
                 skip = span.prefix + name
                 yield Member(skip + "/", name, None)
                 break
-            held = _entry(row)
+            held = entry_of(row)
         if held is not None:
             yield Member(held.target, held.target[cut:], held)
         if not skip:
@@ -345,7 +305,7 @@ def _files_backward(db: Connection, span: Span, now: int) -> Iterator[Member]:
                 break
             if target != previous:
                 previous = target
-                yield Member(target, name, _entry(row))
+                yield Member(target, name, entry_of(row))
         if not skip:
             return
         high = skip
@@ -435,8 +395,39 @@ def below(
     for row in db.execute(FORWARD.sql, values):
         if len(found) >= limit:
             break
-        found.append(_entry(row))
+        found.append(entry_of(row))
     return found
+
+
+def walk(
+    db: Connection,
+    destination: str,
+    path: str,
+    *,
+    prefix: str,
+    after: str,
+    now: datetime,
+    limit: int,
+) -> list[Entry]:
+    """Return files at any depth, the newest version of each, in the order of their targets.
+
+    `prefix` and `after` are what targets begin with, and behind which to go on, below `path`.
+    """
+    span = Span.below(destination, path)
+    values = span.values(to_micros(now))
+    if prefix:
+        values |= {"low": span.prefix + prefix, "high": span.prefix + prefix + LAST}
+    if after:
+        values["low"] = max(str(values["low"]), span.prefix + after + "\0")
+    found: list[Entry] = []
+    held: Entry | None = None  # the newest version of a name comes last
+    for row in db.execute(FORWARD.sql, values):
+        if held is not None and held.target != row[_TARGET]:
+            found.append(held)
+            if len(found) >= limit:
+                return found
+        held = entry_of(row)
+    return [*found, held] if held is not None and len(found) < limit else found
 
 
 def park(
@@ -474,70 +465,3 @@ def rename_transfer(
     """Give a transfer a new target; its unique key follows unless `key_target` is None."""
     values = {"id": number, "target": target, "key_target": key_target}
     db.execute(RENAME.sql, values | {"temporary": temporary, "now": to_micros(now)})
-
-
-# --- by date ---------------------------------------------------------------------------------
-
-
-def _dates(destination: str, start: datetime, end: datetime) -> dict[str, object]:
-    return {"destination": destination, "start": to_micros(start), "end": to_micros(end)}
-
-
-def next_date(
-    db: Connection, destination: str, start: datetime, end: datetime, *, now: datetime
-) -> datetime | None:
-    """Return the first product time in [start, end) that has a visible file."""
-    values = _dates(destination, start, end)
-    row = db.execute(NEXT_DATE.sql, values | {"now": to_micros(now)}).fetchone()
-    return from_micros(row["time_base"]) if row else None
-
-
-def last_date(
-    db: Connection, destination: str, start: datetime, end: datetime, *, now: datetime
-) -> datetime | None:
-    """Return the last product time in [start, end) that has a visible file."""
-    values = _dates(destination, start, end)
-    row = db.execute(LAST_DATE.sql, values | {"now": to_micros(now)}).fetchone()
-    return from_micros(row["time_base"]) if row else None
-
-
-def newest_of_date(
-    db: Connection, destination: str, start: datetime, end: datetime, *, now: datetime
-) -> datetime | None:
-    """Return the latest arrival among the last files of [start, end)."""
-    values = _dates(destination, start, end)
-    values |= {"now": to_micros(now), "limit": NEWEST_OF}
-    return maybe_time(db.execute(NEWEST_OF_DATE.sql, values).fetchone()["newest"])
-
-
-def of_date(
-    db: Connection,
-    destination: str,
-    start: datetime,
-    end: datetime,
-    *,
-    now: datetime,
-    limit: int,
-) -> list[Entry]:
-    """Return up to `limit` files of [start, end), each base name once, newest transfer first."""
-    values = _dates(destination, start, end)
-    values |= {"now": to_micros(now), "limit": limit}
-    found: dict[str, Entry] = {}
-    for row in db.execute(OF_DATE.sql, values):
-        found.setdefault(row["target"].rpartition("/")[2], _entry(row))
-    return list(found.values())
-
-
-def in_date(
-    db: Connection,
-    destination: str,
-    start: datetime,
-    end: datetime,
-    base: str,
-    *,
-    now: datetime,
-) -> list[Entry]:
-    """Return the visible files of that base name in [start, end), oldest transfer first."""
-    values = _dates(destination, start, end) | {"now": to_micros(now)}
-    values |= {"base": base, "suffix": f"/{base}", "tail": -len(base) - 1}
-    return [_entry(row) for row in db.execute(IN_DATE.sql, values)]

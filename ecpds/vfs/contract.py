@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Literal
 
 from ecpds.model.account import Permission, Profile, Protocol
-from ecpds.model.errors import EcpdsError
+from ecpds.model.errors import EcpdsError, Unsupported
 from ecpds.model.secret import Secret
 
 
@@ -285,6 +285,31 @@ class Session(ABC):
     @abstractmethod
     async def digest(self, path: str, algorithm: str) -> str:
         """Return the hex digest (md5 sha1 sha256 sha512 crc32 crc32c adler32); needs get."""
+
+    async def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool = True,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Node:
+        """Copy a file inside the hub, without moving its content; return the new node.
+
+        Needs get and put (and mkdir when the parent is missing); `metadata` None: that of the
+        source.  Exists unless `replace`; other errors as `open_read`, `open_write` and `commit`.
+        """
+        raise Unsupported("files are not copied here")
+
+    def walk(
+        self, path: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> AsyncIterator[Node]:
+        """Yield the files at any depth below the directory `path` in bounded memory; needs dir.
+
+        Their order is that of the bytes of their paths below it (UTF-8), as object stores list
+        keys; `prefix` and `after` are such paths, `after` is not among what comes.
+        """
+        raise Unsupported("files are only listed by directory here")
 
     async def space(self, path: str) -> Space | None:
         """Return the room that an upload to `path` has; None when nothing can be said."""

@@ -16,7 +16,7 @@ from typing import Final
 from ecpds.engine.core import DestinationEntry
 from ecpds.model.dates import DatePattern
 from ecpds.model.errors import InputError, InvalidName, RuleError
-from ecpds.store import portal
+from ecpds.store import portal, productdates
 from ecpds.store.db import Connection
 from ecpds.store.portal import Directory, Entry
 
@@ -123,9 +123,9 @@ def _find_dated(
     if day is None or "/" in base:
         return None
     if not slash:
-        newest = portal.newest_of_date(db, entry.name, day.start, day.end, now=now)
+        newest = productdates.newest_of_date(db, entry.name, day.start, day.end, now=now)
         return Directory(name=date, newest=newest) if newest else None
-    found = portal.in_date(db, entry.name, day.start, day.end, base, now=now)
+    found = productdates.in_date(db, entry.name, day.start, day.end, base, now=now)
     if not found and _NUMBER.fullmatch(base):
         return _of_destination(db, entry, int(base), now=now)
     return found[-1] if found else None
@@ -137,7 +137,7 @@ def date_range(
     """Return the range of a date directory, None when the name is no date."""
     pattern = date_pattern(entry.destination.date_format)
     if name == LATEST:
-        newest = portal.last_date(db, entry.name, FIRST, BEYOND, now=now)
+        newest = productdates.last_date(db, entry.name, FIRST, BEYOND, now=now)
         return DateRange.around(newest, pattern) if newest else None
     try:
         return DateRange.named(name, pattern)
@@ -155,15 +155,15 @@ def versions(db: Connection, entry: DestinationEntry, inner: str, *, now: dateti
         return portal.versions(db, entry.name, inner, now=now)
     date, slash, base = inner.partition("/")
     day = date_range(db, entry, date, now=now) if slash and "/" not in base else None
-    return portal.in_date(db, entry.name, day.start, day.end, base, now=now) if day else []
+    return productdates.in_date(db, entry.name, day.start, day.end, base, now=now) if day else []
 
 
 def dates(db: Connection, entry: DestinationEntry, *, now: datetime) -> Iterator[Directory]:
     """Yield the date directories of a destination, oldest first."""
     pattern, start = date_pattern(entry.destination.date_format), FIRST
-    while (moment := portal.next_date(db, entry.name, start, BEYOND, now=now)) is not None:
+    while (moment := productdates.next_date(db, entry.name, start, BEYOND, now=now)) is not None:
         day = DateRange.around(moment, pattern)
-        newest = portal.newest_of_date(db, entry.name, day.start, day.end, now=now)
+        newest = productdates.newest_of_date(db, entry.name, day.start, day.end, now=now)
         yield Directory(name=day.name, newest=newest)
         start = day.end
 
@@ -175,7 +175,7 @@ def files_of_date(
     day = date_range(db, entry, name, now=now)
     if day is None:
         return None
-    found = portal.of_date(db, entry.name, day.start, day.end, now=now, limit=MOST_OF_DATE)
+    found = productdates.of_date(db, entry.name, day.start, day.end, now=now, limit=MOST_OF_DATE)
     return found or None
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -24,7 +25,7 @@ from ecpds.model.families import PortalOptions
 from ecpds.store import portal
 from ecpds.store.codec import to_micros
 from ecpds.store.db import Connection, Store
-from ecpds.store.portal import Directory, Member, Span
+from ecpds.store.portal import Directory, Entry, Member, Span
 from ecpds.vfs import layouts
 from ecpds.vfs.contract import Listing
 from ecpds.vfs.layouts import Found
@@ -132,6 +133,32 @@ class Lister:
             walk = self._sorted(place, entry, wanted)
         async for found in walk:
             yield found
+
+    async def walk(
+        self, place: Place, *, prefix: str, after: str, limit: int | None
+    ) -> AsyncIterator[Entry]:
+        """Yield the files at any depth; the first step raises NotFound or NotDirectory."""
+        entry, store = place.inside(), self._store
+        left = sys.maxsize if limit is None else limit
+        now = self._clock.now()
+        await store.read(check_directory, entry, place, now)
+        if entry.destination.group_by_date:
+            found = await store.read(_walk_dates, entry, place, prefix, after, now=now)
+            for one in found[:left]:
+                yield one
+            return
+        cut = len(place.inner) + 1 if place.inner else 0
+        while left > 0:
+            page = await store.read(
+                portal.walk, entry.name, place.inner,
+                prefix=prefix, after=after, now=self._clock.now(), limit=min(PAGE, left),
+            )  # fmt: skip
+            for one in page:
+                yield one
+            left -= len(page)
+            if len(page) < PAGE:
+                return
+            after = page[-1].target[cut:]
 
     async def _dated(
         self, place: Place, entry: DestinationEntry, wanted: Wanted
@@ -356,6 +383,20 @@ def _dated(
     else:
         keys.sort()
     return [found[key] for key in _cut(keys, wanted)]
+
+
+def _walk_dates(
+    db: Connection, entry: DestinationEntry, place: Place, prefix: str, after: str, *, now: datetime
+) -> list[Entry]:
+    """Return the files of one or all dates, by their shown paths."""
+    days = [place.inner] if place.inner else [day.name for day in layouts.dates(db, entry, now=now)]
+    found: dict[str, Entry] = {}
+    for day in days:
+        for one in layouts.files_of_date(db, entry, day, now=now) or ():
+            below = name_of(one) if place.inner else f"{day}/{name_of(one)}"
+            if below.startswith(prefix) and below > after:
+                found[below] = one
+    return [found[below] for below in sorted(found)]
 
 
 def _key_name(key: Key) -> str:

@@ -18,7 +18,7 @@ from ecpds.model.errors import Denied, IsDirectory, NotFound, Stopping, Unsuppor
 from ecpds.objects.upload import Upload
 from ecpds.store import files
 from ecpds.store.portal import Entry
-from ecpds.vfs import changes, looking, paths, records, uploads
+from ecpds.vfs import changes, layouts, looking, paths, records, uploads
 from ecpds.vfs.changes import Change, Rename
 from ecpds.vfs.contract import Listing, Node, Reader, Session, Space, Writer
 from ecpds.vfs.digests import Digests
@@ -167,6 +167,21 @@ class PortalSession(Session):
             ]
         return looking.arranged(nodes, wanted)
 
+    async def walk(
+        self, path: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> AsyncIterator[Node]:
+        """Yield the files at any depth below a directory inside a destination."""
+        place = self._place(path)
+        await self._need(Permission.DIR, place)
+        entry = place.inside()
+        found = self._lister.walk(place, prefix=prefix, after=after, limit=limit)
+        base = place.path.rstrip("/") + "/"
+        is_date = entry.destination.group_by_date and place.inner
+        cut = len(place.inner) + 1 if place.inner else 0
+        async for one in found:
+            below = name_of(one) if is_date else layouts.shown_path(entry, one)[cut:]
+            yield node_of(one, base + below, entry, shown=self._facts.options.list_time)
+
     # --- reading ------------------------------------------------------------------------
 
     async def open_read(self, path: str) -> Reader:
@@ -221,6 +236,24 @@ class PortalSession(Session):
         make_parents: bool = True,
     ) -> Writer:
         """Begin an upload; one hop."""
+        return await self._begin(
+            path, size=size, offset=offset, exclusive=exclusive, if_match=if_match, mtime=mtime,
+            metadata=metadata, make_parents=make_parents,
+        )  # fmt: skip
+
+    async def _begin(
+        self,
+        path: str,
+        *,
+        size: int | None = None,
+        offset: int = 0,
+        exclusive: bool = False,
+        if_match: Sequence[str] = (),
+        mtime: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+        make_parents: bool = True,
+        content: Entry | None = None,
+    ) -> PortalWriter:
         place = self._place(path)
         paths.check_new(path)
         await self._need(Permission.PUT, place)
@@ -245,11 +278,54 @@ class PortalSession(Session):
                 is_resumed=offset > 0, shown=self._facts.options.list_time,
                 registered=self._registered,
             )  # fmt: skip
-            upload = self._upload(prepared, size, offset)
+            upload = (
+                self._upload(prepared, size, offset)
+                if content is None
+                else await self._linked(content)
+            )
         except BaseException:
             self._unlock(order)
             raise
         return PortalWriter(self._services, self.visitor, begun, upload)
+
+    async def _linked(self, content: Entry) -> Upload:
+        """Return an upload that holds the content already: shared, or copied by the kernel."""
+        core = self._services.core
+        try:
+            return core.objects.link(content.volume, content.object_key)
+        except OSError:  # too many links to one file
+            upload = core.objects.create(content.size)
+            try:
+                await core.threads.run("disk", uploads.copy_content, core.objects, content, upload)
+            except BaseException:
+                upload.discard()
+                raise
+            return upload
+
+    async def copy(
+        self,
+        source: str,
+        target: str,
+        *,
+        replace: bool = True,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Node:
+        """Copy a file; two hops and one commit, whatever its size."""
+        place = self._place(source)
+        await self._need(Permission.GET, place)
+        if place.entry is None or place.is_top:
+            raise IsDirectory(f"{place.path} is a directory")
+        core = self._services.core
+        looked = await core.store.read(looking.look_file, place.entry, place, now=core.clock.now())
+        if looked.inner is not None:
+            await self._need(Permission.GET, place, looked.inner)
+        found = looked.found
+        writer = await self._begin(
+            target, size=found.size, exclusive=not replace, mtime=found.file_time,
+            metadata=looked.metadata if metadata is None else metadata, content=found,
+        )  # fmt: skip
+        async with writer:
+            return await writer.commit(size=found.size, etag=found.etag)
 
     def _lock(self, order: Order) -> None:
         if order.lock_key is not None:

@@ -5,6 +5,7 @@ Spec: portal.md 2.2, 2.7, 2.8, Ex 8, 10 to 15.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from ecpds.model.targets import normal_target
 from ecpds.model.tokens import DateParams, Pieces, parse_pieces
 from ecpds.model.tokenvalues import Dates, render_pieces
 from ecpds.objects.directory import ObjectDirectory, Stored
+from ecpds.objects.upload import Upload, full
 from ecpds.store import destinations, files, portal
 from ecpds.store.db import Connection
 from ecpds.store.portal import Directory, Entry
@@ -155,6 +157,25 @@ def parked_length(objects: ObjectDirectory, volume: str, temporary: str) -> int:
         return (objects.volume(volume).temporary / Path(temporary).name).stat().st_size
     except (NotFound, OSError):
         return 0
+
+
+def copy_content(objects: ObjectDirectory, content: Entry, upload: Upload) -> None:
+    """Copy stored content into a new upload in the kernel; for the `disk` pool."""
+    descriptor = objects.open(content.volume, content.object_key)
+    try:
+        done = 0
+        while done < content.size:
+            count = os.copy_file_range(
+                descriptor, upload.descriptor, content.size - done, done, done
+            )
+            if not count:
+                raise NotFound(f"the content of {content.target} is shorter than it was")
+            done += count
+    except OSError as error:
+        raise full(error, upload.volume) from error
+    finally:
+        os.close(descriptor)
+    upload.advance(content.size)
 
 
 # --- what must hold before bytes are taken ---------------------------------------------------

@@ -15,13 +15,18 @@ from ecpds.store import (
     files,
     history,
     hosts,
+    limits,
+    portal,
+    productdates,
     site,
     transfers,
 )
 from ecpds.store.db import Connection, Statement, Store
 from ecpds.store.migrate import migrate, migrations
 
-PACKAGES = (accounts, destinations, files, history, hosts, site, transfers)
+PACKAGES = (
+    accounts, destinations, files, history, hosts, limits, portal, productdates, site, transfers,
+)  # fmt: skip
 
 
 def fill(db: Connection, value: str) -> str:
