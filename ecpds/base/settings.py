@@ -300,10 +300,18 @@ def line_map(text: str) -> dict[tuple[str | int, ...], int]:
     for number, line in enumerate(text.splitlines(), 1):
         if header := _TABLE.match(line):
             table = _enter(_parts(header[2]), header[1] == "[[", counts)
-            lines.setdefault(table, number)
+            _note(lines, table, number)
         elif key := _KEY.match(line):
-            lines.setdefault((*table, *_parts(key[1])), number)
+            _note(lines, (*table, *_parts(key[1])), number)
     return lines
+
+
+def _note(
+    lines: dict[tuple[str | int, ...], int], path: tuple[str | int, ...], number: int
+) -> None:
+    """Remember the line of a key, and of the tables around it that no line has named before."""
+    for length in range(1, len(path) + 1):
+        lines.setdefault(path[:length], number)
 
 
 def _parts(text: str) -> list[str]:
