@@ -373,7 +373,7 @@ class PortalWriter(Writer):
         now = core.clock.now()
         if upload.has_gap:
             upload.cut(upload.received)
-        await core.threads.run("disk", _sync, upload.descriptor, upload.volume.temporary)
+        await core.threads.run("disk", _sync, upload)
         await core.store.write(
             portal.park, self._visitor.login, order.entry.name, order.inner,
             volume=upload.volume.name, temporary=upload.path.name, size=upload.received,
@@ -410,6 +410,11 @@ class PortalWriter(Writer):
             )  # fmt: skip
 
 
-def _sync(descriptor: int, directory: Path) -> None:
-    os.fdatasync(descriptor)
-    sync_directory(directory)
+def _sync(upload: Upload) -> None:
+    """Make what was received durable among the temporary files, sealed before or not."""
+    temporary = upload.volume.temporary / upload.path.name
+    if upload.path != temporary:
+        upload.path.rename(temporary)
+        upload.path = temporary
+    os.fdatasync(upload.descriptor)
+    sync_directory(upload.volume.temporary)

@@ -90,9 +90,7 @@ async def test_ex_5_a_quota_is_over_until_the_first_bytes_leave_the_window(
 async def test_a_quota_survives_a_restart(tmp_path: Path) -> None:
     clock = FakeClock()
     async with small_node(tmp_path, clock=clock) as node:
-        await node.store.write(
-            history.add_quota, ("user:bob",), "download", 2000, now=clock.now()
-        )
+        await node.store.write(history.add_quota, ("user:bob",), "download", 2000, now=clock.now())
     async with small_node(tmp_path, clock=clock) as node:
         quotas = Quotas(node.store)
         await quotas.load(DOWN, clock.now())

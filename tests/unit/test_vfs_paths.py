@@ -22,7 +22,7 @@ from ecpds.vfs import paths
         ("/e\u0301", "/\u00e9"),
         ("/.hidden", "/.hidden"),
         ("/...", "/..."),
-        ("/a b's \"c\"", "/a b's \"c\""),
+        ('/a b\'s "c"', '/a b\'s "c"'),
     ],
 )
 def test_a_path_has_one_form(given: str, expected: str) -> None:

@@ -571,6 +571,23 @@ async def test_a_whole_upload_makes_parked_bytes_useless(tmp_path: Path) -> None
         assert len(objects(t)) == 1
 
 
+async def test_an_upload_that_is_withdrawn_at_the_last_moment_can_be_parked(
+    tmp_path: Path,
+) -> None:
+    async def gone() -> None:
+        raise Incomplete("the client is gone")
+
+    async with tree(tmp_path) as t:
+        with pytest.raises(Incomplete, match="gone"):
+            await t.send("/NORTH/a", b"0123", end={"last_check": gone})
+        assert objects(t) == []
+        with pytest.raises(Incomplete, match="gone"):
+            await t.send("/NORTH/a", b"0123", end={"last_check": gone}, park=True)
+        assert await t.session.parked("/NORTH/a") == 4
+        await t.send("/NORTH/a", b"45", offset=4)
+        assert await t.get("/NORTH/a") == b"012345"
+
+
 async def test_a_hole_is_not_parked(tmp_path: Path) -> None:
     async with tree(tmp_path) as t:
         async with await t.session.open_write("/NORTH/a") as writer:
