@@ -172,6 +172,12 @@ def make_core(
     for root in settings.file_roots:
         if not settings.transfer.file_roots:
             Path(root).mkdir(mode=0o750, parents=True, exist_ok=True)
+    around = Surroundings(
+        threads=threads,
+        clock=clock,
+        key_directories=(str(settings.data_dir / "keys" / "hosts"),),
+        egress_allow=settings.security.egress_allow,
+    )
     return Core(
         settings=settings,
         clock=clock,
@@ -184,9 +190,12 @@ def make_core(
         metrics=Metrics(),
         failpoints=failpoints,
         registry=registry,
-        pool=Pool(Surroundings(threads=threads, clock=clock)),
+        pool=Pool(around),
+        around=around,
         catalogue=make_catalogue(registry),
-        configuration=Configuration(store, vault, registry, settings.file_roots),
+        configuration=Configuration(
+            store, vault, registry, settings.file_roots, settings.node.name
+        ),
     )
 
 

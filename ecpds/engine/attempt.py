@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,11 +24,13 @@ from ecpds.model.errors import EcpdsError, NotFound, RemoteConfig, SourceBroke
 from ecpds.model.host import HostRole
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
+from ecpds.objects.digests import digests_of
 from ecpds.store import destinations, files, history, hosts, transfers
 from ecpds.store.db import Connection
 from ecpds.transfer.contract import Delivered, Partial
-from ecpds.transfer.deliver import deliver
+from ecpds.transfer.deliver import deliver, remove_partial
 from ecpds.transfer.meter import Meter
+from ecpds.transfer.registry import Access
 from ecpds.transfer.source import ContentSource
 
 log = get_logger(__name__)
@@ -72,8 +74,8 @@ class Attempts:
         self, claimed: Claimed, finished: Callable[[Claimed, datetime | None], None]
     ) -> None:
         """Deliver one transfer and store the result; `finished` gives the slot back, once."""
-        transfer = claimed.transfer
-        meter = Meter()
+        transfer, access = claimed.transfer, claimed.host.access
+        meter = access.upload_meter() if access is not None else Meter()
         running = Running(claimed, meter, asyncio.Event())
         self.running[transfer.id] = running
         with log_context(
@@ -126,6 +128,9 @@ class Attempts:
                 meter=meter,
                 block_size=access.ectrans.block_size,
             )
+            digests: Mapping[str, str] = {}
+            if access.digests:
+                digests = await self._digests(file, descriptor, access.digests)
             async with self._core.pool.session(access) as module:
                 return await deliver(
                     module,
@@ -135,12 +140,28 @@ class Attempts:
                     rules=access.delivery,
                     clock=self._core.clock,
                     version=f"{file.etag}:{file.checksum}",
-                    partial=Partial(**claimed.resume) if claimed.resume else None,
+                    token=token_of(claimed.transfer, claimed.transfer.attempts),
+                    partial=left_behind(claimed, access, path),
                     on_partial=lambda left: self._noted(left, partials),
                     append=claimed.entry.destination.if_target_exist is IfTargetExist.RESUME,
+                    digests=digests,
+                    sidecars=access.sidecars(path, digests),
                 )
         finally:
             os.close(descriptor)
+
+    async def _digests(
+        self, file: DataFile, descriptor: int, algorithms: Sequence[str]
+    ) -> dict[str, str]:
+        """Return digests of the content, computed once and remembered."""
+        core = self._core
+        known = await core.store.read(files.digests, file.id, file.instance)
+        missing = [algorithm for algorithm in algorithms if algorithm not in known]
+        if missing:
+            found = await core.threads.run("digest", digests_of, descriptor, missing)
+            await core.store.write(files.set_digests, file.id, file.instance, found)
+            known |= found
+        return {algorithm: known[algorithm] for algorithm in algorithms}
 
     def _noted(self, left: Partial | None, partials: list[Partial | None]) -> None:
         partials.append(left)
@@ -189,10 +210,12 @@ class Attempts:
         )
         partial = partials[-1] if partials else None
         legacy = claimed.entry.scheduler.legacy_pause
-        ended = await self._core.store.write(
+        ended, is_final = await self._core.store.write(
             store_failure, claimed, meter.moved, reason, partial, self._core, self._teller,
             protocol, now,
         )  # fmt: skip
+        if is_final and partial is not None:
+            await self._remove(claimed, partial)
         finished(claimed, ended if legacy else None)
         self._core.metrics.finished.labels(claimed.entry.name, protocol, "failed").inc()
         log.warning(
@@ -206,6 +229,16 @@ class Attempts:
             self._core.bus.tell("breaker", claimed.host.name)
         if not isinstance(error, (EcpdsError, OSError)):
             log.error("attempt broke", exc=error)
+
+    async def _remove(self, claimed: Claimed, partial: Partial) -> None:
+        """Remove what no later attempt will go on with; a failure is only a warning."""
+        access = claimed.host.access
+        try:
+            if access is not None:
+                async with self._core.pool.session(access) as module:
+                    await remove_partial(module, partial)
+        except (EcpdsError, OSError) as error:
+            log.warning("partial file stays at the host", path=partial.name, reason=str(error))
 
     async def _interrupted(self, claimed: Claimed, meter: Meter) -> None:
         async with asyncio.timeout(INTERRUPT_TIME.total_seconds()):
@@ -340,15 +373,18 @@ def store_failure(
     teller: Teller,
     protocol: str,
     now: datetime,
-) -> datetime | None:
-    """Store a failed attempt; return until when the whole destination would pause (legacy)."""
+) -> tuple[datetime | None, bool]:
+    """Store a failed attempt; return until when the whole destination would pause (legacy).
+
+    The second value tells whether no further attempt will come.
+    """
     present = transfers.get(db, claimed.transfer.id)
     if present is None:
-        return None
+        return None, True
     host, entry = claimed.host.host, claimed.entry
     _add_attempt(db, claimed, TransferStatus.STOP, sent, protocol, None, now=now)
     if present.status is not TransferStatus.EXEC:
-        return None  # stopped, held or replaced meanwhile: that decision stands
+        return None, True  # stopped, held or replaced meanwhile: that decision stands
     failed = replace(present, host=host.name, sent=sent)
     state = destinations.state(db, entry.name)
     candidates = [one.host for one in core.snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)]
@@ -408,7 +444,24 @@ def store_failure(
         started_at=claimed.started_at,
         now=now,
     )
-    return pause
+    return pause, failed.status is not TransferStatus.RETR
+
+
+def token_of(transfer: Transfer, attempt: int) -> str:
+    """Return what makes the written name of an attempt unique, known again after a crash."""
+    return f"{transfer.id}-{attempt}"
+
+
+def left_behind(claimed: Claimed, access: Access, path: str) -> Partial | None:
+    """Return the remote file that an earlier attempt may have left, to go on with or remove."""
+    if claimed.resume:
+        return Partial(**claimed.resume)
+    attempts = claimed.transfer.attempts
+    naming = access.delivery.naming
+    if attempts < 2 or not naming.temporary:
+        return None
+    name = naming.written_name(path, token_of(claimed.transfer, attempts - 1))
+    return Partial(name=name, offset=0, version="")
 
 
 def store_interruption(db: Connection, claimed: Claimed, sent: int, now: datetime) -> None:

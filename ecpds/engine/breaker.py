@@ -16,7 +16,9 @@ OPENS_AFTER = 5
 FIRST_PROBE = timedelta(minutes=1)
 LAST_PROBE = timedelta(minutes=30)
 # Classes that tell of one file or of our side, not of the host.
-ABOUT_THE_FILE = frozenset({"name", "missing", "verify", "cancelled", "template", "source-broke"})
+ABOUT_THE_FILE = frozenset(
+    {"name", "invalid-name", "missing", "verify", "cancelled", "template", "source-broke"}
+)
 
 
 @dataclass(slots=True)

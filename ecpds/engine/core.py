@@ -38,6 +38,7 @@ from ecpds.model.units import TimeRanges
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.store import destinations, hosts
 from ecpds.store.db import Connection, Store
+from ecpds.transfer.contract import Surroundings
 from ecpds.transfer.pool import Pool
 from ecpds.transfer.registry import Access, Registry
 
@@ -132,8 +133,14 @@ class Configuration:
     """Holds the present snapshot and makes the next one."""
 
     def __init__(
-        self, store: Store, vault: Vault, registry: Registry, roots: tuple[str, ...]
+        self,
+        store: Store,
+        vault: Vault,
+        registry: Registry,
+        roots: tuple[str, ...],
+        node: str = "",
     ) -> None:
+        self._node = node
         self._store = store
         self._vault = vault
         self._registry = registry
@@ -186,7 +193,7 @@ class Configuration:
             options=self.opened(stored.options),
         )
         try:
-            access = self._registry.access(host, local_roots=self._roots)
+            access = self._registry.access(host, local_roots=self._roots, node=self._node)
             is_sender = host.role is HostRole.DISSEMINATION
             template = Template.parse(host.directory) if is_sender else None
             acquisition = AcquisitionOptions.read(host.options)
@@ -225,6 +232,7 @@ class Core:
     failpoints: Failpoints
     registry: Registry
     pool: Pool
+    around: Surroundings
     catalogue: Catalogue
     configuration: Configuration
 

@@ -24,7 +24,6 @@ from ecpds.model.transfer import DataFile, Reason, Transfer
 from ecpds.objects.directory import Stored
 from ecpds.store import files, history, transfers
 from ecpds.store.db import Connection
-from ecpds.transfer.contract import Surroundings
 from ecpds.transfer.fetch import fetch
 from ecpds.transfer.meter import Meter
 
@@ -113,7 +112,9 @@ class RetrievalScheduler:
         return next_due
 
     async def _one(self, task: Task) -> None:
-        meter = Meter()
+        known = self._core.snapshot.hosts.get(task.file.host)
+        access = known.access if known is not None else None
+        meter = access.retrieval_meter() if access is not None else Meter()
         self.meters[task.file.id] = meter
         with log_context(file=task.file.id, destination=self.name):
             try:
@@ -172,13 +173,12 @@ class RetrievalScheduler:
         check = not (skip and re.fullmatch(skip, file.source))
         upload = self._core.objects.create(max(file.size, 0))
         try:
-            around = Surroundings(threads=self._core.threads, clock=self._core.clock)
             async with self._core.pool.session(access) as module:
                 fetched = await fetch(
                     module,
                     file.source,
                     UploadSink(upload, self._core.threads),
-                    around=around,
+                    around=self._core.around,
                     watch=access.fetching,
                     meter=meter,
                     expected_size=file.size,
