@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta, tzinfo
 from typing import ClassVar, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.decode import opt
+from ecpds.model.errors import OptionError
 from ecpds.model.host import Host
 from ecpds.model.names import ByteCount, ByteRate
 from ecpds.model.options import OptionFamily, as_text
 from ecpds.model.rules import Policy, RuleSet
 from ecpds.model.secret import Secret
 from ecpds.model.tokens import Vocabulary
-from ecpds.transfer.contract import Naming, Target, Timeouts, TlsTrust
+from ecpds.transfer.contract import ListingStyle, Naming, Target, Timeouts, TlsTrust
 from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import SlowRule, Watch
 from ecpds.transfer.sockets import SocketTuning
@@ -318,6 +321,29 @@ def target_of(
         local_roots=local_roots,
         sockets=ectrans.sockets(),
         may_use_old_address=not ectrans.use_dns_name,
+    )
+
+
+def listing_style(options: Mapping[str, str]) -> ListingStyle:
+    """Return how the listing lines of a Host read, out of its `acquisition` options.
+
+    Raises InputError for an option that cannot be read.
+    """
+    given = AcquisitionOptions.read(options)
+    try:
+        zone: tzinfo = ZoneInfo(given.server_time_zone) if given.server_time_zone else UTC
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise OptionError(
+            f"acquisition.serverTimeZoneId: no time zone {given.server_time_zone!r}"
+        ) from None
+    return ListingStyle(
+        system=given.system_key,
+        default_format=given.default_date_format,
+        recent_format=given.recent_date_format,
+        month_names=given.short_month_names,
+        language=given.server_language,
+        regex=given.regex_format,
+        zone=zone,
     )
 
 

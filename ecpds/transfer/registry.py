@@ -8,7 +8,7 @@ value = class).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from ecpds.transfer.options import (
     RetrievalOptions,
     UploadOptions,
     delivery_rules,
+    listing_style,
     target_of,
     texts,
 )
@@ -140,7 +141,10 @@ class Registry:
             ectrans = EctransOptions.read(given)
             upload = UploadOptions.read(given)
             retrieval = RetrievalOptions.read(given)
-            target = target_of(host, ectrans, local_roots=local_roots, node=node)
+            target = replace(
+                target_of(host, ectrans, local_roots=local_roots, node=node),
+                listing=listing_style(given),
+            )
         except InputError as error:
             raise RemoteConfig(f"host {host.name}: {error.message}", host=host.name) from error
         watch = Watch(

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,9 +27,11 @@ from ecpds.model.errors import (
     RemoteVerify,
     SourceBroke,
 )
+from ecpds.model.host import Host
 from ecpds.modules import ftp_flow
 from ecpds.modules.ftp import FtpModule
 from ecpds.transfer.contract import Timeouts
+from ecpds.transfer.registry import Registry
 from ecpds.transfer.source import BytesSource
 from tests.protocol.scripted_ftp import ScriptedFtp, Session
 from tests.waiting import until
@@ -736,3 +739,37 @@ async def test_an_idle_session_that_was_closed_is_not_alive() -> None:
         server.sessions[0].say("421 timeout")
         await until(lambda: not module._session.control.quiet)
         assert not await module.alive()
+
+
+async def test_listings_of_other_systems() -> None:
+    """`acquisition.systemKey` and its neighbours reach the module."""
+
+    async def dos(session: Session, rest: str) -> None:
+        session.say("150 listing")
+        await session.accept()
+        await session.send(b"03-04-25  05:06AM                 1234 a b.nc\r\n")
+        session.say("226 listed")
+
+    options = {"acquisition.systemKey": "WINDOWS", "acquisition.serverTimeZoneId": "Europe/Paris"}
+    registry = Registry([FtpModule])
+    async with ScriptedFtp() as server:
+        server.answers["LIST"] = [dos]
+        host = Host(
+            name="h",
+            method="genericFtp",
+            host="127.0.0.1",
+            options={"ftp.port": server.port, **options},
+        )
+        access = registry.access(host)
+        async with access.module.connect(access.target, access.options, server.around) as module:
+            (entry,) = [entry async for entry in module.list("d")]
+        assert (entry.name, entry.size) == ("a b.nc", 1234)
+        assert entry.mtime == datetime(2025, 3, 4, 4, 6, tzinfo=UTC)
+        for bad in ({"acquisition.serverTimeZoneId": "Nowhere/Here"}, {"ftp.passive": "maybe"}):
+            with pytest.raises(RemoteConfig):
+                registry.access(replace(host, options=bad))
+        bad_style = replace(host, options={"ftp.port": server.port, "acquisition.systemKey": "XX"})
+        access = registry.access(bad_style)
+        async with access.module.connect(access.target, access.options, server.around) as module:
+            with pytest.raises(RemoteConfig, match="systemKey"):
+                assert [entry async for entry in module.list("d")] == []
