@@ -36,6 +36,7 @@ wanted=(
     "cadaver:cadaver"
     "h2load:nghttp2-client" # make bench
     "chromium:chromium fonts-liberation"
+    "systemd-analyze:systemd"
 )
 libraries=(
     "nginx/modules/ngx_http_dav_ext_module.so:libnginx-mod-http-dav-ext"
