@@ -113,19 +113,19 @@ class PortalReader(Reader):
             ended_at=services.core.clock.now(),
             quotas=opened.quotas,
         )
-        self._count(download)
+        await self._count(download)
         if opened.shown.status == TransferStatus.HOLD.code and download.is_complete:
             await services.core.store.write(records.record_download, download, services.teller)
             services.told((opened.where.name,))
         else:
             await services.recorder.put(records.record_download, download, services.teller)
 
-    def _count(self, download: Download) -> None:
+    async def _count(self, download: Download) -> None:
         metrics, protocol = self._services.core.metrics, self._visitor.protocol.value
         metrics.portal_requests.labels(protocol).inc()
         metrics.portal_bytes.labels(protocol, "download").inc(download.sent)
-        for quota in () if download.error else download.quotas:
-            self._services.quotas.add(quota, download.sent, download.ended_at)
+        if not download.error:
+            await self._services.count(download.quotas, download.sent, self._visitor)
 
 
 def _reason(error: BaseException | None) -> Reason | None:
@@ -252,6 +252,7 @@ class PortalWriter(Writer):
         core.failpoints.hit("vfs.after_register")
         node = self._node(shown)
         self._after(registered, shown, node)
+        await self._services.count(self._begun.quotas, shown.size, self._visitor)
         return node
 
     def _check_size(self, size: int | None) -> None:
@@ -319,11 +320,9 @@ class PortalWriter(Writer):
 
     def _after(self, registered: Registered, shown: Entry, node: Node) -> None:
         services, protocol = self._services, self._visitor.protocol.value
-        metrics, now = services.core.metrics, services.core.clock.now()
+        metrics = services.core.metrics
         metrics.portal_requests.labels(protocol).inc()
         metrics.portal_bytes.labels(protocol, "upload").inc(shown.size)
-        for quota in self._begun.quotas:
-            services.quotas.add(quota, shown.size, now)
         self._begun.registered(node, shown)
         order = self._begun.order
         services.parked.discard((self._visitor.login, order.entry.name, order.inner))

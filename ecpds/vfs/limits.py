@@ -24,6 +24,9 @@ log = get_logger(__name__)
 
 Direction = Literal["upload", "download"]
 KEPT: Final = timedelta(days=7)
+TOLD_AT: Final = (80, 100)
+"""Percents of a quota that are told as QTA events."""
+
 _MINUTE: Final = 60
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -165,8 +168,18 @@ class Quotas:
                 return max(int((leaves - now).total_seconds()) + 1, 1)
         return int(quota.period.total_seconds())
 
-    def add(self, quota: Quota, count: int, now: datetime) -> None:
-        """Count bytes that moved; the caller also writes them to the store."""
+    def add(self, quota: Quota, count: int, now: datetime) -> int | None:
+        """Count bytes that moved; the caller also writes them to the store.
+
+        Return the threshold in percent (`TOLD_AT`) that was passed just now, the highest one.
+        """
+        before = self.used(quota, now)
+        self._add(quota, count, now)
+        after = before + count
+        passed = [one for one in TOLD_AT if before * 100 < one * quota.most <= after * 100]
+        return passed[-1] if passed else None
+
+    def _add(self, quota: Quota, count: int, now: datetime) -> None:
         window = self._windows.setdefault((quota.holder, quota.direction), deque())
         minute = _minute(now)
         if window and window[-1][0] == minute:

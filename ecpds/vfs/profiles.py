@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -51,6 +51,7 @@ class Facts:
     snapshot: Snapshot
     read_at: datetime
     told: int
+    views: dict[Protocol, View] = field(default_factory=dict)  # made when first asked for
 
     @property
     def login(self) -> str:
@@ -59,7 +60,11 @@ class Facts:
 
     def view(self, protocol: Protocol) -> View:
         """Return the upper levels of the user's tree."""
-        return View.of(self.profile.destinations, self.options, self.snapshot, protocol)
+        found = self.views.get(protocol)
+        if found is None:
+            found = View.of(self.profile.destinations, self.options, self.snapshot, protocol)
+            self.views[protocol] = found
+        return found
 
 
 def read_account(db: Connection, login: str) -> tuple[StoredUser, list[Policy]] | None:

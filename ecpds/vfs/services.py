@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from ecpds.engine.core import Core, DestinationEntry
@@ -13,11 +13,27 @@ from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.account import Protocol
 from ecpds.model.errors import Busy
+from ecpds.store.db import Connection
 from ecpds.vfs.limits import Direction, Quota, Quotas
 from ecpds.vfs.recorder import Recorder
 
 STOP_WAIT: Final = timedelta(seconds=5)
 """Longest wait for the end of a delivery whose content is replaced or removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visitor:
+    """The client of a session, as history and events name it."""
+
+    login: str
+    comment: str = ""
+    country: str = ""
+    protocol: Protocol
+    peer: str
+    trace: str = ""
+    records_history: bool = True
+    records_events: bool = True
+    last_range_only: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,22 +76,43 @@ class Services:
             self.quotas.check(quota, now)
         return wanted
 
+    async def count(self, quotas: Iterable[Quota], moved: int, visitor: Visitor) -> None:
+        """Count bytes for quotas; tell when one is nearly or wholly used up."""
+        now = self.core.clock.now()
+        for quota in quotas:
+            passed = self.quotas.add(quota, moved, now)
+            if passed is not None:
+                used = self.quotas.used(quota, now)
+                await self.recorder.put(
+                    _tell_quota, self.teller, quota, used, passed, visitor.login, now=now
+                )
+
     def told(self, destinations: Iterable[str]) -> None:
         """Wake whom a change of the queue concerns."""
         for name in destinations:
             self.engine.poke(name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visitor:
-    """The client of a session, as history and events name it."""
-
-    login: str
-    comment: str = ""
-    country: str = ""
-    protocol: Protocol
-    peer: str
-    trace: str = ""
-    records_history: bool = True
-    records_events: bool = True
-    last_range_only: bool = True
+def _tell_quota(
+    db: Connection,
+    teller: Teller,
+    quota: Quota,
+    used: int,
+    percent: int,
+    login: str,
+    *,
+    now: datetime,
+) -> None:
+    """QTA: a threshold of a quota was passed."""
+    teller.plain(
+        db,
+        "QTA",
+        now=now,
+        holder=quota.holder,
+        direction=quota.direction,
+        used=used,
+        limit=quota.most,
+        percent=percent,
+        user={"id": login, "kind": "data"},
+        outcome="ok",
+    )

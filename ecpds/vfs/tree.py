@@ -81,6 +81,8 @@ class View:
         roots: dict[str, DestinationEntry] = {}
         for entry in entries:  # of two with the same top name the later one keeps its own
             wanted = entry.incoming.rootdir.strip("/")
+            if protocol is Protocol.S3 and entry.incoming.s3_bucket:
+                wanted = entry.incoming.s3_bucket
             is_usable = wanted not in {"", ".", ".."} and "/" not in wanted and wanted not in roots
             shown = wanted if is_usable else entry.name
             roots[shown] = entry

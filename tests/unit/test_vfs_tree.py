@@ -86,6 +86,15 @@ async def test_rootdir_gives_another_top_name(tmp_path: Path) -> None:
         assert (await t.transfers())[0].destination == "NORTH"
 
 
+async def test_s3_shows_buckets_by_a_name_of_their_own(tmp_path: Path) -> None:
+    options = {"incoming.s3Bucket": "north.bucket"}
+    async with tree(tmp_path, options=options, protocol=Protocol.S3) as t:
+        await t.put("/north.bucket/a")
+        assert await t.names("/") == ["SOUTH/", "north.bucket/"]
+        async with await t.node.login(protocol=Protocol.WEBDAV) as other:
+            assert (await other.stat("/NORTH/a")).size == 7
+
+
 async def test_of_two_equal_top_names_the_second_keeps_its_own(tmp_path: Path) -> None:
     async with tree(tmp_path, options={"incoming.rootdir": "SOUTH"}) as t:
         assert await t.names("/") == ["SOUTH/"]

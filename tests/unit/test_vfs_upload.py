@@ -422,6 +422,15 @@ async def test_upload_quotas(tmp_path: Path, whose: str) -> None:
         assert (space.total, space.free) == (1024, 1024 - 7)
 
 
+async def test_a_quota_that_is_nearly_used_up_is_told(tmp_path: Path) -> None:
+    options = {"portal.maxUploadBytes": "1000B", "portal.uploadPeriod": "1h"}
+    async with tree(tmp_path, user_options=options) as t:
+        for size in (700, 99, 1, 100, 100):
+            await t.put("/NORTH/a", b"x" * size)
+        told = [(e["percent"], e["used"], e["holder"]) for e in await t.events("QTA")]
+        assert told == [(80, 800, "user:alice"), (100, 1000, "user:alice")]
+
+
 async def test_a_full_volume(tmp_path: Path) -> None:
     async with tree(tmp_path) as t:
         space = await t.session.space("/")
