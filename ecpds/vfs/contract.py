@@ -199,7 +199,7 @@ class Listing:
     order: Literal["asc", "desc"] | None = None
     pattern: str | None = None  # shell glob on the last segment
     limit: int | None = None  # None: all
-    cursor: str | None = None  # `name` after which to go on, as given by the page before
+    cursor: str | None = None  # last `name` of the page before; a directory may have its slash
 
 
 class Session(ABC):
