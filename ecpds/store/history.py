@@ -39,6 +39,13 @@ RECENT_STEPS = statement("""
       AND (:destination IS NULL OR destination = :destination)
       AND (:errors IS NULL OR error = :errors)
     ORDER BY id DESC LIMIT :limit""")
+RECENT_ERRORS = statement(
+    """
+    SELECT * FROM transfer_history INDEXED BY transfer_history_error
+    WHERE error = 1 AND id < :before AND (:destination IS NULL OR destination = :destination)
+    ORDER BY id DESC LIMIT :limit""",
+    hot=True,
+)
 ADD_ATTEMPT = statement(
     """
     INSERT INTO attempt (transfer, host, protocol, started_at, finished_at, status, size, sent,
@@ -194,9 +201,10 @@ def recent_steps(
     errors: bool | None = None,
 ) -> list[HistoryRow]:
     """Return steps of all transfers, newest first."""
-    values = {"limit": limit, "before": before if before is not None else 2**62}
-    values |= {"destination": destination, "errors": errors}  # type: ignore[dict-item] # mixed
-    return [_step(row) for row in db.execute(RECENT_STEPS.sql, values)]
+    values: dict[str, object] = {"limit": limit, "destination": destination, "errors": errors}
+    values["before"] = before if before is not None else 2**62
+    chosen = RECENT_ERRORS if errors else RECENT_STEPS
+    return [_step(row) for row in db.execute(chosen.sql, values)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -224,6 +224,7 @@ CREATE TABLE transfer_history (
 ) STRICT;
 CREATE INDEX transfer_history_transfer ON transfer_history (transfer, id);
 CREATE INDEX transfer_history_time ON transfer_history (time);
+CREATE INDEX transfer_history_error ON transfer_history (id) WHERE error = 1;
 
 -- One row for each try of a Transfer with one Host, and what a later try needs to resume.
 CREATE TABLE attempt (
