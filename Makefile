@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-SOURCES := ecpds tests benchmarks
+SOURCES := ecpds tests benchmarks docs
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -21,21 +21,21 @@ STDOUT: Final = "-"
 
 
 def _ls_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("path", metavar="DESTINATION[/PATH]")
+    parser.add_argument("path", metavar="DESTINATION[/PATH]", help="file or directory")
     parser.add_argument("-l", "--long", action="store_true", help="size, time and status, too")
     add_output(parser)
     add_arguments(parser)
 
 
 def _get_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="DESTINATION/PATH")
+    parser.add_argument("paths", nargs="+", metavar="DESTINATION/PATH", help="file to fetch")
     parser.add_argument("-o", "--into", metavar="PLACE", help="file or directory; - prints")
     add_output(parser)
     add_arguments(parser)
 
 
 def _rm_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="DESTINATION/PATH")
+    parser.add_argument("paths", nargs="+", metavar="DESTINATION/PATH", help="file to delete")
     parser.add_argument("--dry-run", action="store_true", help="only print what would go")
     add_output(parser)
     add_arguments(parser)

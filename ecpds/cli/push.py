@@ -27,7 +27,7 @@ STDIN: Final = "-"
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("destination")
+    parser.add_argument("destination", help="where it is to go")
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="a file, a glob, or - for standard input"
     )

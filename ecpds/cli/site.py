@@ -38,7 +38,7 @@ def _apply_arguments(parser: ArgumentParser) -> None:
 
 def _export_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--secrets", action="store_true", help="clear text instead of stars")
-    parser.add_argument("--format", choices=("toml", "json"), default="toml")
+    parser.add_argument("--format", choices=("toml", "json"), default="toml", help="of the file")
     add_output(parser, ids=False)
     add_arguments(parser)
 

@@ -32,14 +32,14 @@ COLUMNS: Final = ("id", "status", "priority", "size", "destination", "target")
 
 def _filter_arguments(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("filter")
-    group.add_argument("--destination", metavar="NAME")
-    group.add_argument("--target", metavar="GLOB")
+    group.add_argument("--destination", metavar="NAME", help="to that destination")
+    group.add_argument("--target", metavar="GLOB", help="with such a name there")
     group.add_argument("--status", metavar="STATUS", help="one or more, with commas")
     group.add_argument("--file", type=int, metavar="ID", help="transfers of that data file")
 
 
 def _ids_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="+", type=int, metavar="ID")
+    parser.add_argument("ids", nargs="+", type=int, metavar="ID", help="of a transfer")
     add_output(parser)
     add_arguments(parser)
 
@@ -59,7 +59,7 @@ def _wait_arguments(parser: ArgumentParser) -> None:
 
 
 def _chosen_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID")
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="of a transfer")
     _filter_arguments(parser)
     add_output(parser)
     add_arguments(parser)

@@ -12,7 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from enum import Enum
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 from ecpds.model import units
 from ecpds.model.decode import Where, convert, declared, decode, hints_of, key_of
@@ -68,8 +70,8 @@ class Catalogue:
                 default = item.default if item.default is not dataclasses.MISSING else None
                 self._entries[key.lower()] = OptionEntry(
                     key=key,
-                    type=_type_name(hints[item.name]),
-                    default=as_text(default),
+                    type=type_name(hints[item.name]),
+                    default=option_text(hints[item.name], default),
                     help=how.help,
                     secret=secret,
                     scopes=scopes,
@@ -100,7 +102,7 @@ class Catalogue:
             if scope not in entry.scopes:
                 raise place.error(f"this option is not for a {scope}")
             hint, how = self._types[key.lower()]
-            text = _option_text(hint, value)
+            text = option_text(hint, value)
             convert(hint, text, place, how)
             result[entry.key] = text
         return result
@@ -109,7 +111,8 @@ class Catalogue:
         return [entry.key for entry in self._entries.values() if scope in entry.scopes]
 
 
-def _option_text(hint: Any, value: Any) -> str:
+def option_text(hint: Any, value: Any) -> str:
+    """Return the text form of a value of that type; sizes and rates with their unit."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if is_number and hint in {ByteCount, ByteRate, ByteCount | None, ByteRate | None}:
         return units.exact_bytes(value)
@@ -131,11 +134,32 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _type_name(hint: Any) -> str:
-    name = getattr(hint, "__name__", str(hint))
-    names = {"str": "text", "bool": "yes/no", "timedelta": "duration", "ByteCount": "bytes"}
-    names |= {"ByteRate": "bytes/s", "int": "number", "Secret": "secret"}
-    return names.get(name, str(hint).replace("typing.", ""))
+def type_name(hint: Any) -> str:
+    """Return a type as people call it: `yes/no`, `duration`, `full/normal`, `list`."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return type_name(next(part for part in parts if part is not type(None)))
+    if origin is Literal:
+        return "/".join(str(part) for part in parts if part != "")
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "/".join(str(member.value) for member in hint)
+    if origin is not None:
+        return "table" if origin in (dict, Mapping) else "list"
+    return _TYPE_NAMES.get(hint.__name__, str(hint.__name__))
+
+
+_TYPE_NAMES = {
+    "str": "text",
+    "bool": "yes/no",
+    "int": "number",
+    "float": "number",
+    "timedelta": "duration",
+    "datetime": "time",
+    "ByteCount": "bytes",
+    "ByteRate": "bytes/s",
+    "Path": "path",
+    "Secret": "secret",
+}
 
 
 _LINE = re.compile(r"\s*([A-Za-z][\w-]*\.[\w.\[\]-]+)\s*=\s*\"")
@@ -182,5 +206,7 @@ __all__ = [
     "OptionFamily",
     "as_text",
     "format_properties",
+    "option_text",
     "parse_properties",
+    "type_name",
 ]

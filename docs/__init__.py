@@ -1,0 +1,1 @@
+"""Documents; what is generated is generated from here."""

@@ -1,0 +1,1 @@
+"""The reference: pages made from the declarations in the code, compared by a test."""
