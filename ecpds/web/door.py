@@ -26,6 +26,7 @@ from ecpds.web.listener import WebListener, canonical
 from ecpds.web.login import Logins, to_login
 from ecpds.web.rates import Rates
 from ecpds.web.render import CSP, PLAIN
+from ecpds.web.repeats import Repeats
 from ecpds.web.rights import OPEN, Caller
 from ecpds.web.routes import Kind, Route
 from ecpds.web.services import Services
@@ -94,6 +95,7 @@ class Door:
         self._peers = peers
         self._check = check
         self._rates = rates
+        self._repeats = Repeats()
         self.listener: WebListener | None = None
 
     def handler(self, route: Route) -> Next:
@@ -123,7 +125,7 @@ class Door:
         request[_CALL] = call
         await self._allow(call, who)
         with log_context(request=call.request_id):
-            return await route.handle(call)
+            return await self._repeats.once(call, route.handle)
 
     async def _allow(self, call: Call, who: Caller | None) -> None:
         """Raise unless right, rate and origin are fine."""

@@ -101,13 +101,20 @@ class Client:
     async def delete(self, path: str, **more: Any) -> Reply:
         return await self.call("DELETE", path, **more)
 
-    async def upload(self, content: bytes, name: str = "a.grib", **fields: str) -> Reply:
-        """POST a file as a form."""
+    async def upload(
+        self,
+        content: bytes,
+        name: str = "a.grib",
+        key: str = "",
+        **fields: str,
+    ) -> Reply:
+        """POST a file as a form; `key` is the Idempotency-Key."""
+        headers = {"Idempotency-Key": key} if key else {}
         form = aiohttp.FormData(quote_fields=False)
         for key, value in fields.items():
             form.add_field(key, value)
         form.add_field("file", io.BytesIO(content), filename=name)
-        return await self.post("/files", data=form)
+        return await self.post("/files", data=form, headers=headers)
 
     def streaming(self, path: str, **headers: str) -> Any:
         """GET and leave the body unread."""
@@ -164,18 +171,29 @@ class Rig:
         await HostOperations(self.node.engine).put(host, SYSTEM)
 
 
+def small_templates(folder: Path) -> Path:
+    """Return templates for what every monitor answers."""
+    made = folder / "templates"
+    made.mkdir(parents=True, exist_ok=True)
+    (made / "login.html").write_text("<form><p>{{ error }}</p>{{ next }} {{ name }}</form>")
+    (made / "error.html").write_text("<h1>{{ title }}</h1>{{ message }}")
+    return made
+
+
 @asynccontextmanager
 async def rig(
     folder: Path,
     *,
     run: bool = False,
+    pages: bool = False,
     api: ApiSettings | None = None,
     proxies: tuple[str, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """Start a small node with a monitor without TLS, an administrator and its token.
 
-    `proxies` are trusted, `settings` are those of the monitor.
+    `proxies` are trusted, `settings` are those of the monitor.  Only with `pages` it has the true
+    templates, which take a while to compile.
     """
     security = {"trusted_proxies": proxies}
     async with small_node(folder / "node", run=run, security=security) as node:
@@ -187,7 +205,7 @@ async def rig(
             node.engine,
             node.gate,
             tls=None,
-            templates=ROOT / "templates",
+            templates=ROOT / "templates" if pages else small_templates(folder),
             endpoints=dict,
             ready=lambda: dict(checks),
         )

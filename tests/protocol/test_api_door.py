@@ -148,7 +148,7 @@ def with_cookie(session: str, **more: str) -> dict[str, str]:
 
 
 async def test_login_session_logout(tmp_path: Path) -> None:
-    async with rig(tmp_path) as hub:
+    async with rig(tmp_path, pages=True) as hub:
         form = {"name": "admin", "password": PASSWORD, "next": "/transfers?q=a"}
         answer = await hub.client().post("/login", data=form)
         assert (answer.status, answer.headers["Location"]) == (303, "/transfers?q=a")
@@ -417,7 +417,7 @@ async def test_metrics_by_network_or_token(tmp_path: Path) -> None:
 
 
 async def test_static_files(tmp_path: Path) -> None:
-    async with rig(tmp_path) as hub:
+    async with rig(tmp_path, pages=True) as hub:
         page = (await hub.client().get("/login")).text
         found = re.findall(r'"(/static/[^"]+)"', page)
         assert found

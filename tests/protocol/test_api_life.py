@@ -15,9 +15,8 @@ from ecpds.base.settings import MonitorSettings
 from ecpds.base.tls import Certificates, make_self_signed
 from ecpds.model.errors import ConfigError
 from ecpds.web.app import Monitor
-from tests.conftest import ROOT
 from tests.node import SmallNode, small_node
-from tests.protocol.api import rig
+from tests.protocol.api import rig, small_templates
 from tests.waiting import until
 
 
@@ -28,7 +27,7 @@ def monitor_of(node: SmallNode, listen: str, certificates: Certificates | None =
         node.engine,
         node.gate,
         tls=certificates.context if certificates else None,
-        templates=ROOT / "templates",
+        templates=small_templates(node.core.settings.data_dir),
         endpoints=dict,
         ready=lambda: {"listeners": {"ok": True}},
     )

@@ -94,5 +94,16 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "Whoami": ("", {"name": "text", "kind": "text", "grants": "[object]", "limits": "object"}),
     "SiteChanges": ("", {"changes": "[object]"}),
     "Site": ("", {}),
+    "Config": ("", {}),
+    "Event": ("", {"number": "int", "id": "text", "type": "text"}),
+    "Change": ("", {
+        "id": "int", "time": "time", "actor": "text", "peer": "text?", "action": "text",
+        "kind": "text", "name": "text", "difference": "object", "outcome": "text",
+        "comment": "text",
+    }),
+    "Volume": ("", {
+        "name": "text", "files": "int", "bytes": "int", "room": "int", "reserve": "int",
+        "weight": "int",
+    }),
     "OpenApi": ("", {}),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from ecpds.web.api import (
     destinations,
     files,
     hosts,
+    node,
     policies,
     sessions,
     site,
@@ -31,4 +32,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *web_users.ROUTES,
     *tokens.ROUTES,
     *site.ROUTES,
+    *node.ROUTES,
 )
