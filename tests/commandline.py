@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import termios
+import time
+from array import array
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 
 from tests.daemon import DaemonProcess
 
+STEP = 0.01  # seconds between two looks
 LIMIT = 60.0  # seconds for one command on a loaded machine
 
 
@@ -94,27 +99,47 @@ def command_line(folder: Path) -> Iterator[CommandLine]:
         asyncio.run(daemon.stop())
 
 
-def interrupted(cli: CommandLine, words: list[str], ready: Callable[[], object]) -> tuple[int, str]:
-    """Start a command with an open standard input, interrupt it once it reads, return its end."""
+def interrupted(cli: CommandLine, words: list[str]) -> tuple[int, str]:
+    """Interrupt a command once it has read the begin of its standard input; return its end."""
     with subprocess.Popen(
         cli.command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=cli.folder, env=cli.variables(),
+        cwd=cli.folder, env=cli.variables(), bufsize=0,
     ) as child:  # fmt: skip
         assert child.stdin is not None
-        while not waits_for_input(child.pid):
-            assert child.poll() is None
-        ready()
-        child.send_signal(signal.SIGINT)
         assert child.stderr is not None
+        child.stdin.write(b"begin")
+        while waiting_in(child.stdin.fileno()):
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(STEP)
+        child.send_signal(signal.SIGINT)
         error = child.stderr.read().decode()
         return child.wait(LIMIT), error
 
 
-def waits_for_input(pid: int) -> bool:
-    """Tell whether a process sleeps in a read of its standard input."""
-    number = {"x86_64": "0", "aarch64": "63"}[os.uname().machine]
+def waiting_in(pipe: int) -> int:
+    """Return how many bytes of a pipe nobody has read yet."""
+    count = array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def on_terminal(cli: CommandLine, *words: object, answer: bytes = b"") -> tuple[int, str]:
+    """Run a command on a terminal, type an answer; return its exit code and what it showed."""
+    control, terminal = os.openpty()
     try:
-        words = Path(f"/proc/{pid}/syscall").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return words[:2] == [number, "0x0"]
+        child = subprocess.Popen(
+            cli.command(*words), stdin=terminal, stdout=terminal, stderr=terminal,
+            cwd=cli.folder, env=cli.variables({"TERM": "xterm", "COLUMNS": "100"}),
+            start_new_session=True,
+        )  # fmt: skip
+        os.close(terminal)
+        os.write(control, answer)
+        shown = b""
+        try:
+            while block := os.read(control, 65536):
+                shown += block
+        except OSError:  # the last one who had the terminal has closed it
+            pass
+        return child.wait(LIMIT), shown.decode()
+    finally:
+        os.close(control)

@@ -113,7 +113,7 @@ def test_a_reader_that_goes_is_no_crash(cli: Cli) -> None:
 
 def test_ctrl_c_ends_a_command(cli: Cli) -> None:
     """130, whatever it waits for."""
-    ended = interrupted(cli, ["web-user", "add", "x", "--password-file", "-"], lambda: None)
+    ended = interrupted(cli, ["web-user", "add", "x", "--password-file", "-"])
     assert ended == (130, "interrupted\n")
     cli("web-user", "exists", "x", code=6)
 

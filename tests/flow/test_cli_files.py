@@ -18,7 +18,7 @@ import pytest
 
 from ecpds.cli.access import Access
 from ecpds.cli.client import Client
-from tests.commandline import LIMIT, CommandLine, command_line, interrupted
+from tests.commandline import LIMIT, CommandLine, command_line, interrupted, on_terminal
 
 Cli = CommandLine
 ODD = "a b'ü*[1]?.grib"
@@ -219,9 +219,20 @@ def test_a_pipe_is_read_to_its_end(cli: Cli) -> None:
 
 def test_ctrl_c_registers_nothing(cli: Cli) -> None:
     """130, and no such target."""
-    ended = interrupted(cli, ["push", "MET", "-", "--target", "half"], lambda: None)
+    ended = interrupted(cli, ["push", "MET", "-", "--target", "half"])
     assert ended == (130, "interrupted\n")
     assert "half" not in targets(cli, "MET")
+
+
+def test_a_bar_is_shown_to_people(cli: Cli, local: Callable[..., str]) -> None:
+    """On a terminal, unless they do not want it."""
+    name = local("bar", bytes(8 * MIB))
+    code, shown = on_terminal(cli, "push", "MET", name)
+    assert code == 0, shown
+    assert "8.4/8.4 MB" in shown
+    code, shown = on_terminal(cli, "push", "MET", name, "--force", "--quiet")
+    assert code == 0, shown
+    assert "MB" not in shown
 
 
 # --- get, ls, rm ---------------------------------------------------------------------------------
@@ -310,7 +321,10 @@ def test_transfers_are_held_released_stopped_requeued_and_purged(
     cli("requeue", code=2)
     cli("requeue", first, "--destination", "LIFE", code=2)
     assert "--yes" in cli("purge", "--destination", "LIFE", code=2).error
-    assert cli("purge", "--destination", "LIFE", "--yes").text == "2 transfers deleted\n"
+    purge = ["purge", "--destination", "LIFE"]
+    code, shown = on_terminal(cli, *purge, answer=b"n\n")
+    assert (code, "Delete 2 transfers?" in shown) == (130, True), shown
+    assert cli(*purge, "--yes").text == "2 transfers deleted\n"
     assert targets(cli, "LIFE") == []
     cli("destination", "delete", "LIFE", "--cascade")
 
