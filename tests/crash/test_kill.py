@@ -22,7 +22,7 @@ from ecpds.base.failpoints import POINTS
 from tests.crash.workload import LOGIN, Workload, content_of, site
 from tests.daemon import DaemonProcess
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.timeout(400)]
 
 SETTLE = 60.0  # seconds until everything is delivered after the last restart
 RANDOM_KILLS = int(os.environ.get("ECPDS_RANDOM_KILLS", "100"))
@@ -165,6 +165,7 @@ def objects_of(daemon: DaemonProcess) -> list[Path]:
     return list((daemon.data / "objects").glob("2*/*/*"))
 
 
+@pytest.mark.timeout(1800)
 async def test_kills_at_random_moments_lose_nothing(tmp_path: Path) -> None:
     """A hundred deaths at moments of nobody's choice."""
     chance = random.Random(20310504)
