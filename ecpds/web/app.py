@@ -37,6 +37,10 @@ from ecpds.web.statics import Statics
 READ_BUFFER: Final = 512 * 1024  # bytes of an upload that may wait to be written
 
 
+async def ask_later(_: web.Request) -> None:
+    """Let the handler ask for the body, so that what is refused is not sent first."""
+
+
 class Monitor:
     """Serves pages and `/api/v2`."""
 
@@ -115,7 +119,7 @@ class Monitor:
         app.on_response_prepare.append(door.dress)
         for route in self.routes:
             handler = door.handler(route)
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, route.path, handler, expect_handler=ask_later)
             if route.method == "GET" and route.path != "/live":
                 app.router.add_route("HEAD", route.path, handler)
         return app

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from ecpds.model import units
 from ecpds.model.decode import Where, decode
@@ -53,6 +53,7 @@ class Call:
         if route.kind == "api":
             self._check_query()
         self._pairs: list[tuple[str, str]] | None = None
+        self.was_asked = False  # for the body, by 100 Continue
 
     def _check_query(self) -> None:
         for name in self.request.query:
@@ -159,6 +160,14 @@ class Call:
 
     # --- body -------------------------------------------------------------------------------
 
+    async def receive(self) -> StreamReader:
+        """Return the body to be read; a client that waits to be asked for it is asked now."""
+        if self.request.headers.get("Expect", "").lower() == "100-continue" and not self.was_asked:
+            self.was_asked = True
+            await self.request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.request.writer.output_size = 0  # the head of the answer is yet to come
+        return self.request.content
+
     async def body(self, limit: int | None = None) -> bytes:
         """Return the whole body; Refused (413) when it is larger than the route allows."""
         most = self.route.body_limit if limit is None else limit
@@ -169,7 +178,8 @@ class Call:
         found = bytearray()
         try:
             async with asyncio.timeout(BODY_TIME):
-                while block := await self.request.content.readany():
+                content = await self.receive()
+                while block := await content.readany():
                     found += block
                     if len(found) > most:
                         raise Refused(413, "too-large", f"the body is larger than {most} bytes")

@@ -169,6 +169,8 @@ class Door:
             self.listener.begins(request)
         try:
             answer = await self._answered(request, handler)
+            if "Expect" in request.headers:
+                await _end_unless_asked(request, answer)
         finally:
             if self.listener is not None:
                 self.listener.ends(request)
@@ -245,6 +247,17 @@ class Door:
         answer.headers.setdefault("Content-Security-Policy", CSP if is_page else API_CSP)
         answer.headers.setdefault("Cache-Control", "no-store")
         answer.headers["Server"] = "ecpds"
+
+
+async def _end_unless_asked(request: web.Request, answer: web.StreamResponse) -> None:
+    """Hang up on a client whose body was never asked for: it may not send it any more."""
+    call = request.get(_CALL)
+    if call is not None and call.was_asked:
+        return
+    answer.force_close()
+    await answer.prepare(request)
+    await answer.write_eof()
+    request.protocol.force_close()
 
 
 async def _nowhere(call: Call) -> web.StreamResponse:

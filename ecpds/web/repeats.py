@@ -94,7 +94,8 @@ def _as_before(known: dict[str, Any]) -> web.Response:
 
 async def _pass_over(call: Call) -> None:
     """Read the body to its end, so that a client that writes first comes to reading."""
+    content = await call.receive()
     while True:
         async with asyncio.timeout(STALL):
-            if not await call.request.content.readany():
+            if not await content.readany():
                 return

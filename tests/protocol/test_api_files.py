@@ -230,6 +230,23 @@ async def test_a_form_that_ends_early_registers_nothing(tmp_path: Path) -> None:
         assert objects(hub) == []
 
 
+async def test_content_is_asked_for_only_when_it_is_wanted(tmp_path: Path) -> None:
+    """With Expect: 100-continue a refused upload is not sent at all."""
+    async with rig(tmp_path) as hub:
+        await hub.node.destination("NORTH")
+        body = FORM + CONTENT + b"\r\n--xx--\r\n"
+        asking = head(hub, len(body)).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n")
+        refused = await raw(hub, asking.replace(hub.admin.token, "ddt_wrong"), b"", then=b"")
+        assert refused.startswith(b"HTTP/1.1 401 ")
+        host, _, port = hub.base.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(asking.encode())
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 201 ")
+        writer.close()
+
+
 async def test_a_full_volume_refuses_uploads(tmp_path: Path) -> None:
     async with rig(tmp_path) as hub:
         await hub.node.destination("NORTH")

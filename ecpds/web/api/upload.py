@@ -33,7 +33,7 @@ async def post(call: Call) -> web.StreamResponse:
     """Store a file and queue it; a JSON body names a source to fetch later."""
     if call.request.content_type != "multipart/form-data":
         return await _register(call)
-    form = Multipart(call.request.headers["Content-Type"], call.request.content)
+    form = Multipart(call.request.headers["Content-Type"], await call.receive())
     texts: dict[str, str] = {}
     upload: Upload | None = None
     name = ""
