@@ -90,7 +90,8 @@ class Monitor:
 
     def _load(self) -> tuple[Statics, Renderer]:
         statics = Statics(self._templates / "static")
-        return statics, Renderer(self._templates, statics.url, self._core.node)
+        cache = self._core.settings.data_dir / "cache" / "templates"
+        return statics, Renderer(self._templates, statics.url, self._core.node, cache)
 
     async def _build(self) -> Services:
         statics, renderer = await self._core.threads.run("disk", self._load)

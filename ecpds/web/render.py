@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined, Template
 
 from ecpds import __version__
 from ecpds.model import units
@@ -36,9 +36,17 @@ PLAIN: Final = (
 class Renderer:
     """The templates of the dashboard."""
 
-    def __init__(self, folder: Path, static: Callable[[str], str], node: str) -> None:
-        """Compile everything, so that a broken template stops the start and not a visitor."""
+    def __init__(
+        self, folder: Path, static: Callable[[str], str], node: str, cache: Path | None = None
+    ) -> None:
+        """Compile everything, so that a broken template stops the start and not a visitor.
+
+        `cache`: a directory of ours (0700) that keeps what was compiled for the next start.
+        """
+        if cache is not None:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._environment = Environment(
+            bytecode_cache=FileSystemBytecodeCache(str(cache)) if cache is not None else None,
             loader=FileSystemLoader(folder),
             autoescape=True,
             undefined=StrictUndefined,
