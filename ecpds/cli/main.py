@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "web-user": ("objects", "manage dashboard accounts"),
     "token": ("objects", "manage API tokens"),
     "push": ("push", "store files and queue them for a destination"),
+    "register": ("register", "queue files that the node fetches from a host of its own"),
     "get": ("files", "fetch files of a destination"),
     "ls": ("files", "list the files of a destination"),
     "rm": ("files", "delete files of a destination"),

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ecpds.cli.access import add_arguments
-from ecpds.cli.client import Client, connect, segment
+from ecpds.cli.client import Client, connect
 from ecpds.cli.codes import CommandError, Exit, of_several
 from ecpds.cli.progress import progress
+from ecpds.cli.submission import add_submission, check_destination, submission_of, tell
 from ecpds.cli.upload import Form
-from ecpds.cli.verbs import Verb, add_output, as_json, complain, is_fatal
+from ecpds.cli.verbs import Verb, add_output, complain, is_fatal
 from ecpds.cli.waiting import deadline, wait_for
 
 Found = dict[str, Any]
@@ -31,26 +32,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="a file, a glob, or - for standard input"
     )
-    parser.add_argument("--target", help="name at the destination; ends with / for a directory")
-    parser.add_argument("--original", help="name recorded as the original; default as typed")
-    parser.add_argument("--identity", help="name that recurs from day to day; default the target")
-    parser.add_argument("--version", help="tells equal targets apart")
-    parser.add_argument("--priority", type=int, help="0 first to 99 last")
-    parser.add_argument("--lifetime", metavar="TIME", help="how long it is kept, such as 2d")
-    parser.add_argument("--delay", metavar="TIME", help="added to the start, such as 10m")
-    parser.add_argument("--at", metavar="TIME", help="start, RFC 3339")
-    parser.add_argument("--group", help="name of a batch")
-    parser.add_argument(
-        "--meta", action="append", default=[], metavar="KEY=VALUE",
-        help="metadata; may be repeated, or several with commas",
-    )  # fmt: skip
-    parser.add_argument("--standby", action="store_true", help="store it, wait for a release")
-    parser.add_argument("--event", action="store_true", help="announce it when it is available")
-    parser.add_argument(
-        "--on-duplicate", choices=("fail", "overwrite", "skip"), default="fail",
-        help="when there is such a target and version already",
-    )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="same as --on-duplicate overwrite")
+    add_submission(parser)
     parser.add_argument(
         "--remove-source", action="store_true", help="delete each file once it is stored"
     )
@@ -78,16 +60,16 @@ class Source:
 def _run(args: Namespace) -> int:
     """Push each file; print an id or an error for each; 4 when only some worked."""
     files = _files(args)
-    metadata = _metadata(args.meta)
+    fields = {path: _fields(args, path) for path in files}  # mistakes show before anything is sent
     failures: list[Exit] = []
     pushed: list[int] = []
     done = 0
     limit = deadline(args.timeout)
     with connect(args, None if args.wait == "stored" else 60) as client:
-        _check_destination(client, args.destination)
+        check_destination(client, args.destination)
         for path in files:
             try:
-                answer = _push(client, args, path, metadata)
+                answer = _push(client, args, path, fields[path])
                 done += 1
                 pushed += [one["id"] for one in answer["transfers"]]
             except CommandError as error:
@@ -125,35 +107,8 @@ def _files(args: Namespace) -> list[str]:
     return found
 
 
-def _metadata(words: list[str]) -> str:
-    """Return `--meta` as JSON; a part without `=` continues the value before (cli.md 6)."""
-    found: dict[str, str] = {}
-    for word in words:
-        key = ""
-        for part in word.split(","):
-            name, sign, value = part.partition("=")
-            if sign and name.strip():
-                key = name.strip()
-                found[key] = value
-            elif key:
-                found[key] += f",{part}"
-            else:
-                raise CommandError(f"--meta {word!r} is not KEY=VALUE", Exit.USAGE)
-    return json.dumps(found) if found else ""
-
-
-def _check_destination(client: Client, name: str) -> None:
-    """Raise CommandError for a wrong name before content is sent."""
-    try:
-        client.call("GET", f"/destinations/{segment(name)}", query={"fields": "name"})
-    except CommandError as error:
-        if error.reason != "denied":  # who may write need not be allowed to look
-            raise
-
-
-def _push(client: Client, args: Namespace, path: str, metadata: str) -> Found:
+def _push(client: Client, args: Namespace, path: str, fields: dict[str, str]) -> Found:
     with _opened(path) as source, progress(args, path, source.size) as watch:
-        fields = _fields(args, path) | ({"metadata": metadata} if metadata else {})
         form = Form(
             fields,
             _base(path),
@@ -165,7 +120,7 @@ def _push(client: Client, args: Namespace, path: str, metadata: str) -> Found:
         answer: Found = client.upload("/files", form)
     if not answer.get("skipped"):
         _compare(client, answer["data_file"], form)
-    _tell(args, path, answer, form)
+    tell(args, path, answer, sha256=form.sha256)
     if args.remove_source and path != STDIN and not answer.get("skipped"):
         _remove(path)
     return answer
@@ -176,25 +131,14 @@ def _base(path: str) -> str:
 
 
 def _fields(args: Namespace, path: str) -> dict[str, str]:
-    target = args.target or _base(path)
-    if target.endswith("/"):
-        target += _base(path)
-    given = {
-        "destination": args.destination,
-        "target": target,
-        "original": args.original or (path if path != STDIN else target),
-        "identity": args.identity,
-        "version": args.version,
-        "priority": args.priority,
-        "lifetime": args.lifetime,
-        "delay": args.delay,
-        "at": args.at,
-        "group": args.group,
-        "standby": "yes" if args.standby else None,
-        "event": "yes" if args.event else None,
-        "on_duplicate": "overwrite" if args.force else args.on_duplicate,
+    """Return the fields of the form; only texts go there."""
+    original = (args.target or "") if path == STDIN else path
+    found = submission_of(args, _base(path), original)
+    texts = {key: "yes" if value is True else value for key, value in found.items()}
+    return {
+        key: json.dumps(value) if isinstance(value, dict) else str(value)
+        for key, value in texts.items()
     }
-    return {key: str(value) for key, value in given.items() if value not in (None, "")}
 
 
 @contextmanager
@@ -229,34 +173,6 @@ def _remove(path: str) -> None:
     except OSError as error:
         message = f"stored, but cannot be removed: {error.strerror}"
         raise CommandError(message, Exit.UNEXPECTED) from None
-
-
-def _tell(args: Namespace, path: str, answer: Found, form: Form) -> None:
-    file, transfers = answer["data_file"], answer["transfers"]
-    first = transfers[0] if transfers else {"target": None, "status": None, "scheduled": None}
-    if args.output == "id":
-        print(file["id"])
-    elif args.output == "json":
-        as_json(
-            {
-                "file": path,
-                "destination": args.destination,
-                "target": first["target"],
-                "data_file_id": file["id"],
-                "transfers": [one["id"] for one in transfers],
-                "status": first["status"],
-                "updated": bool(answer.get("updated")),
-                "skipped": bool(answer.get("skipped")),
-                "bytes": file["size"],
-                "sha256": form.sha256 or file.get("sha256"),
-                "scheduled": first["scheduled"],
-            }
-        )
-    else:
-        ids = ", ".join(str(one["id"]) for one in transfers)
-        what = "is there already, skipped" if answer.get("skipped") else f"{file['size']} bytes"
-        updated = " (updated)" if answer.get("updated") else ""
-        print(f"{path}: data file {file['id']}, {what}, transfer {ids}{updated}")
 
 
 VERBS: Final = (

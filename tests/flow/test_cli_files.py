@@ -235,6 +235,54 @@ def test_a_bar_is_shown_to_people(cli: Cli, local: Callable[..., str]) -> None:
     assert "MB" not in shown
 
 
+# --- register ------------------------------------------------------------------------------------
+
+
+def test_registered_files_are_fetched_by_the_node(cli: Cli) -> None:
+    """From a host, by path or manifest; a wrong line stops all of them."""
+    assert cli.daemon is not None
+    feed = cli.daemon.data / "feeds" / "reg"
+    feed.mkdir()
+    for name in ("a.grb", "b.grb", "c.grb"):
+        (feed / name).write_bytes(name.encode())
+    cli("host", "add", "reg", "role=source", "method=genericFile")
+    cli("destination", "add", "REG", "source_host=reg")
+    words = ["register", "REG", "--output", "json"]
+    first = cli(*words, feed / "a.grb", "--group", "g", "--priority", "5").json
+    assert (first["file"], first["target"]) == (str(feed / "a.grb"), "a.grb")
+    lines = [{"source": f"{feed}/b.grb", "target": "in/b", "metadata": {"step": "6"}},
+             {"source": f"{feed}/c.grb", "priority": 3, "lifetime": "1h", "size": 5}]  # fmt: skip
+    manifest = "".join(json.dumps(line) + "\n" for line in lines)
+    found = cli(*words, "--manifest", "-", "--meta", "stream=wave", stdin=manifest.encode()).lines
+    assert [one["target"] for one in found] == ["in/b", "c.grb"]
+    ids = [number for one in (first, *found) for number in one["transfers"]]
+    cli("transfer", "wait", *ids, "--for", "stored", "--timeout", "50s")
+    assert cli("get", "REG/in/b", "-o", "-").out == b"b.grb"
+    shown = cli("transfer", "show", *ids, "--output", "json").lines
+    assert [one["priority"] for one in shown] == [5, 99, 3]
+    assert cli("register", "REG", feed / "a.grb", "--from", "reg", code=5).text == ""
+    skip = ["--on-duplicate", "skip"]
+    assert "skipped" in cli("register", "REG", feed / "a.grb", feed / "a.grb", *skip).text
+    for text, hint in (
+        ('{"source": "x"}\n{"sorce": "y"}', "standard input:2: source is missing"),
+        ('{"source": "x", "prioriti": 1}', "did you mean 'priority'?"),
+        ('{"source": "x"', "no JSON"),
+        ('{"source": "x", "metadata": 1}', "metadata"),
+        ("", "name a SOURCE"),
+        ("x" * 70_000, "more than"),
+    ):
+        error = cli("register", "REG", "--manifest", "-", stdin=text.encode(), code=2).error
+        assert hint in error
+    (cli.folder / "manifest").write_text('{"source": 1}')
+    assert "manifest:1:" in cli("register", "REG", "--manifest", "manifest", code=2).error
+    cli("register", "REG", "--manifest", "nowhere", code=2)
+    cli("register", "REG", "a", "b", "--target", "x", code=2)
+    cli("register", "REG", "a", "--from", "nowhere", code=6)
+    cli("register", "NOWHERE", "a", code=6)
+    assert "source_host" in cli("register", "MET", "a", code=2).error
+    assert targets(cli, "REG") == ["a.grb", "c.grb", "in/b"]
+
+
 # --- get, ls, rm ---------------------------------------------------------------------------------
 
 
