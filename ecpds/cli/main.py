@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "bans": ("portal", "list addresses that are kept out"),
     "unban": ("portal", "let an address in again"),
     "status": ("portal", "tell whether the node is ready"),
+    "completion": ("completion", "complete words in a shell"),
     "version": ("version", "print the release"),
 }
 
@@ -103,7 +104,9 @@ def _run(given: list[str]) -> int:
         verb, rest = verbs[word], rest[1:]
     else:
         verb = verbs[""]
-    return verb.run(parser_of(verb).parse_intermixed_args(rest))
+    parser = parser_of(verb)
+    # with a -- the intermixed way takes what stands behind it for options (Python 3.11)
+    return verb.run(parser.parse_args(rest) if "--" in rest else parser.parse_intermixed_args(rest))
 
 
 def _unknown(what: str, word: str, known: Mapping[str, Any]) -> CommandError:

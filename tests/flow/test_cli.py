@@ -118,6 +118,32 @@ def test_ctrl_c_ends_a_command(cli: Cli) -> None:
     cli("web-user", "exists", "x", code=6)
 
 
+def test_bash_completes_words(alone: Cli) -> None:
+    """Commands, verbs, options and their choices, asked from the program itself."""
+    shim = alone.folder / "ecpds"
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m ecpds "$@"\n')
+    shim.chmod(0o755)
+
+    def completed(*words: str) -> list[str]:
+        line = " ".join(f"'{word}'" for word in ("ecpds", *words))
+        script = f"""eval "$(ecpds completion bash)"
+            COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _ecpds
+            printf '%s\\n' "${{COMPREPLY[@]}}" """
+        path = f"{alone.folder}:/usr/bin:/bin"
+        found = subprocess.run(["bash", "-c", script], capture_output=True, check=True,
+                               env=alone.variables({"PATH": path}), timeout=LIMIT)  # fmt: skip
+        assert found.stderr == b""
+        return found.stdout.decode().split()
+
+    assert completed("tra") == ["transfer"]
+    assert completed("transfer", "") == ["list", "show", "history", "wait"]
+    assert completed("push", "D", "--out") == ["--output"]
+    assert completed("push", "D", "--output", "") == ["text", "json", "id"]
+    assert completed("nothing", "") == []
+    for shell in ("zsh", "fish"):
+        assert "ecpds completion words" in alone("completion", shell).text
+
+
 # --- where the node is, and who asks --------------------------------------------------------------
 
 

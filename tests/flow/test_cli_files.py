@@ -140,6 +140,11 @@ def test_several_files_go_where_they_should(cli: Cli, local: Callable[..., str])
         metadata = client.call("GET", f"/files/{done[0]['data_file_id']}")["metadata"]
     assert metadata.items() >= {"date": "20310504", "time": "06", "note": "a,b"}.items()
     assert cli("push", "MET", "many/a.bin", "--target", "in/a.bin", "--version", "2")
+    local("--force", b"odd")
+    assert (
+        cli("push", "MET", "--priority", "5", "--output", "json", "--", "--force").json["bytes"]
+        == 3
+    )
     for words in (
         ["many/a.bin", "many/b.bin", "--target", "x"],
         ["many/none"],
