@@ -244,7 +244,7 @@ class FtpModule(TransferModule[FtpOptions]):
             while block := await flow.channel.read(session.limits.data):
                 received += len(block)
                 yield block
-            await flow.channel.finish()
+            await flow.channel.finish(session.limits.data)
             await session.flows.conclude(flow, act)
         # a box on the way may end the data in order although the server has sent it all
         announced = _ANNOUNCED.search(flow.opened.lines[-1])
@@ -268,7 +268,7 @@ class FtpModule(TransferModule[FtpOptions]):
         try:
             async with session.flows.flow(act) as flow:
                 await put.copy(flow.channel, source)
-                await flow.channel.finish()
+                await flow.channel.finish(session.limits.data)
                 put.all_sent = True
                 await session.flows.conclude(flow, act)
         except RemoteTimeout:

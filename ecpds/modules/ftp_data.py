@@ -18,7 +18,6 @@ import socket
 import ssl
 import struct
 from abc import ABC, abstractmethod
-from collections import deque
 from contextlib import suppress
 from typing import Final, cast
 
@@ -31,12 +30,6 @@ READ: Final = 256 * 1024
 
 TURN: Final = 16
 """Reads or writes after which others get their turn."""
-
-HIGH: Final = 1024 * 1024
-"""Decrypted bytes that may wait before we stop reading the TLS socket."""
-
-LOW: Final = 256 * 1024
-"""Decrypted bytes below which we read again."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -53,8 +46,8 @@ class DataChannel(ABC):
         """Send a block; returns when the next one may come, after `limit` seconds at most."""
 
     @abstractmethod
-    async def finish(self) -> None:
-        """Close in order, so that the server sees the end of the file."""
+    async def finish(self, limit: float) -> None:
+        """End in order, so that the server sees the end of the file."""
 
     @abstractmethod
     def abort(self) -> None:
@@ -102,7 +95,7 @@ class PlainChannel(DataChannel):
         if self._turns % TURN == 0:
             await asyncio.sleep(0)
 
-    async def finish(self) -> None:
+    async def finish(self, limit: float) -> None:
         """Close; the kernel sends what it still has."""
         self._sock.close()
 
@@ -118,144 +111,116 @@ class PlainChannel(DataChannel):
             self._sock.shutdown(socket.SHUT_RDWR)
 
 
-class TlsChannel(DataChannel, asyncio.Protocol):
-    """A data connection under TLS, with bounded buffers on both sides."""
+class TlsChannel(DataChannel):
+    """A connected, non-blocking socket under TLS, with what one read gives as its only buffer.
 
-    def __init__(self, close_timeout: float) -> None:
+    Not a transport of the event loop: uvloop 0.23 drops what is undelivered when the peer closes
+    while reading is paused.
+    """
+
+    def __init__(self, sock: socket.socket, context: ClientContext, name: str) -> None:
+        self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._chunks: deque[bytes] = deque()
-        self._held = 0
-        self._paused = self._full = self._ended = False
-        self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._closed: asyncio.Future[None] = self._loop.create_future()
-        self._close_timeout = close_timeout
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._is_orderly = self._ended = False
+        self._buffer = memoryview(b"")
 
-    async def start(self, sock: socket.socket, context: ClientContext, name: str) -> None:
-        """Shake hands on a connected socket, which belongs to this channel from now on."""
+    async def start(self) -> None:
+        """Shake hands; raises OSError or ssl.SSLError."""
+        while not self._shaken():
+            await self._flush()
+            await self._receive()
+            if self._ended:
+                raise ConnectionResetError(errno.ECONNRESET, "the server left the TLS handshake")
+        await self._flush()
+
+    def _shaken(self) -> bool:
         try:
-            await self._loop.create_connection(
-                lambda: self,
-                sock=sock,
-                ssl=context,
-                server_hostname=name,
-                ssl_shutdown_timeout=self._close_timeout,
-            )
-        except BaseException:
-            sock.close()
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            with suppress(OSError):
+                self._sock.send(self._outgoing.read())  # the alert that tells why
             raise
+        return True
 
-    # called by the event loop
+    async def _flush(self) -> None:
+        if self._outgoing.pending:
+            await self._loop.sock_sendall(self._sock, self._outgoing.read())
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport and bound what it buffers."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._transport.set_write_buffer_limits(high=HIGH)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep bytes; stop reading when too many wait."""
-        self._chunks.append(data)
-        self._held += len(data)
-        if self._held > HIGH and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-        self._wake()
-
-    def eof_received(self) -> None:
-        """Remember the end."""
-        self._ended = True
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Remember the end and why."""
-        self._ended = True
-        self._error = self._error or exc
-        if not self._closed.done():
-            self._closed.set_result(None)
-        self._wake()
-
-    def pause_writing(self) -> None:
-        """The buffer is full."""
-        self._full = True
-
-    def resume_writing(self) -> None:
-        """The buffer has room."""
-        self._full = False
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
-        await self._waiter
-
-    # called by the session
+    async def _receive(self) -> None:
+        block = await self._loop.sock_recv(self._sock, READ)
+        if block:
+            self._incoming.write(block)
+        else:
+            self._ended = True
+            self._incoming.write_eof()
 
     async def read(self, limit: float) -> bytes:
         """Return the next bytes, empty at the end."""
-        if not self._chunks:
+        while not (count := self._decrypted()):
+            if self._ended:
+                return b""
             async with asyncio.timeout(limit):
-                await self._arrival()
-        if not self._chunks:
-            return b""
-        block = self._chunks.popleft()
-        self._held -= len(block)
-        if self._paused and self._held < LOW and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
-        return block
+                await self._flush()
+                await self._receive()
+        return bytes(self._buffer[:count])
 
-    async def _arrival(self) -> None:
-        while not self._chunks and not self._ended:
-            await self._wait()
-        if not self._chunks and self._error is not None:
-            raise self._error
+    def _decrypted(self) -> int:
+        """Decrypt what is there; return how many bytes."""
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(READ))
+        count = 0
+        while count < READ:
+            try:
+                more = self._read_into(self._buffer[count:])
+            except ssl.SSLWantReadError:
+                break
+            except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+                more = 0  # many servers end without the TLS mark: the final reply decides
+            if not more:
+                self._ended = True
+                break
+            count += more
+        return count
+
+    def _read_into(self, room: memoryview) -> int:
+        # with a buffer it returns a count, which the stubs do not know
+        return cast(int, self._tls.read(len(room), room))
 
     async def write(self, block: bytes, limit: float) -> None:
-        """Send a block; returns when the buffer has room."""
-        if self._ended or self._transport is None:
-            raise self._error or BrokenPipeError(errno.EPIPE, "the server closed the connection")
-        self._transport.write(block)
-        if self._full:
-            async with asyncio.timeout(limit):
-                await self._room()
+        """Send a block."""
+        self._tls.write(block)
+        async with asyncio.timeout(limit):
+            await self._flush()
 
-    async def _room(self) -> None:
-        while self._full:
-            if self._ended:
-                raise self._error or BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-            await self._wait()
+    async def finish(self, limit: float) -> None:
+        """Send the TLS end mark and the end of the stream.
 
-    async def finish(self) -> None:
-        """Flush, send the TLS end mark and close."""
-        if self._transport is None:
-            return
-        self._transport.close()
-        try:
-            async with asyncio.timeout(self._close_timeout):
-                await self._closed
-        except TimeoutError:
-            self.abort()
-        if self._error is not None:
-            raise self._error
+        The socket stays: closed with something unread in it (session tickets), it would be reset,
+        and the server might lose what it has not read yet.
+        """
+        self._is_orderly = True
+        with suppress(ssl.SSLError):  # the server's own end mark is not waited for
+            self._tls.unwrap()
+        async with asyncio.timeout(limit):
+            await self._flush()
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
 
     def abort(self) -> None:
-        """Reset."""
-        if self._transport is None:
-            return
-        sock = self._transport.get_extra_info("socket")
-        if sock is not None:
+        """Reset, or just close after an orderly end."""
+        if not self._is_orderly:
             with suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._sock.close()
 
     def interrupt(self) -> None:
         """Make the read or write under way fail."""
-        self._error = self._error or ConnectionResetError(errno.ECONNRESET, "interrupted")
-        self.abort()
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
 
 async def wait_writable(sock: socket.socket) -> None:

@@ -143,7 +143,7 @@ class Lister:
                 for start in range(0, len(lines), STEP):
                     yield _read_lines(lines[start : start + STEP], reader, encoding)
                     await asyncio.sleep(0)  # a block may have thousands of lines
-            await flow.channel.finish()
+            await flow.channel.finish(session.limits.data)
             await session.flows.conclude(flow, act)
         yield _read_lines(splitter.close(), reader, encoding)
 

@@ -49,6 +49,7 @@ class Limits:
     connect: float
     command: float
     data: float
+    final: float  # the reply after all data: what the socket buffers hold has still to go
     opening: float
     close: float
 
@@ -129,6 +130,7 @@ class Flows:
                 await self._leave(act)
             raise
         finally:
+            flow.channel.abort()  # after an orderly end there is nothing left to reset
             self._control.on_trouble = None
             if keeper is not None:
                 keeper.close()
@@ -136,7 +138,7 @@ class Flows:
     async def conclude(self, flow: Flow, act: Act) -> None:
         """Await the final reply; raises what a negative one means."""
         self._control.on_trouble = None
-        reply = await self._control.final()
+        reply = await self._control.final(self._link.limits.final)
         flow.ended = True
         if not reply.positive:
             raise act.refused(reply)
@@ -293,20 +295,21 @@ class Flows:
         connection.
         """
         link, context = self._link, self._link.context
-        channel = TlsChannel(link.limits.close)
         assert context is not None and link.control.transport is not None  # noqa: S101, PT018
         tls = link.control.transport.get_extra_info("ssl_object")
         context.resume = tls.session if tls is not None else None
+        channel = TlsChannel(sock, context, link.target.host)
+        context.resume = None
         try:
             async with asyncio.timeout(link.limits.opening):
-                await channel.start(sock, context, link.target.host)
+                await channel.start()
         except OSError as error:
+            channel.abort()
             raise await self._explained(error, act) from error
         except BaseException:
+            channel.abort()
             link.give_up()
             raise
-        finally:
-            context.resume = None
         return channel
 
 

@@ -34,10 +34,13 @@ class FtpSession:
 
     def __init__(self, target: Target, options: FtpOptions, around: Surroundings) -> None:
         times = target.timeouts
+        command = (options.comm_timeout or times.command).total_seconds()
+        data = (options.data_timeout or times.stall).total_seconds()
         limits = Limits(
             connect=times.connect.total_seconds(),
-            command=(options.comm_timeout or times.command).total_seconds(),
-            data=(options.data_timeout or times.stall).total_seconds(),
+            command=command,
+            data=data,
+            final=command if options.comm_timeout else max(command, data),
             opening=(options.port_timeout or times.connect).total_seconds(),
             close=times.close.total_seconds(),
         )

@@ -310,10 +310,12 @@ class HttpModule(TransferModule[HttpOptions]):
         return RemoteName(f"there was no directory {parent!r}", remote_code="500")
 
     def _body(self, name: str, source: ByteSource) -> SourceBody:
+        stall = self._target.timeouts.stall.total_seconds()
         if not self._options.use_multipart:
-            return SourceBody(source)
+            return SourceBody(source, stall=stall)
         file_name = name.rpartition("/")[2]
-        return FormBody(source, field=self._options.filename_attribute, file_name=file_name)
+        field = self._options.filename_attribute
+        return FormBody(source, stall=stall, field=field, file_name=file_name)
 
 
 def _is_taken(response: aiohttp.ClientResponse, ask: Ask) -> bool:

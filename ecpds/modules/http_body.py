@@ -7,6 +7,7 @@ error of the content is kept, because aiohttp would tell it as one of the connec
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -22,10 +23,11 @@ from ecpds.transfer.contract import ByteSource
 class SourceBody(Payload):
     """The content of a ByteSource as a request body, with its length if that is known."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource, *, stall: float) -> None:
         super().__init__(source, content_type="application/octet-stream")
         self._source = source
         self._offset = source.offset
+        self._stall = stall
         self._begun = False
         self.sent = 0
         self.is_complete = False
@@ -74,7 +76,8 @@ class SourceBody(Payload):
         blocks = aiter(self._source)
         try:
             async for block in blocks:
-                await writer.write(block)
+                async with asyncio.timeout(self._stall):
+                    await writer.write(block)
                 self.sent += len(block)
         finally:
             if isinstance(blocks, AsyncGenerator):
@@ -94,8 +97,8 @@ class SourceBody(Payload):
 class FormBody(SourceBody):
     """The same as the only file of a multipart/form-data body (RFC 7578), streamed."""
 
-    def __init__(self, source: ByteSource, *, field: str, file_name: str) -> None:
-        super().__init__(source)
+    def __init__(self, source: ByteSource, *, stall: float, field: str, file_name: str) -> None:
+        super().__init__(source, stall=stall)
         boundary = f"ecpds-{secrets.token_hex(16)}"
         self._headers["Content-Type"] = f"multipart/form-data; boundary={boundary}"
         self._start = (
