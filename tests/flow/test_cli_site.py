@@ -71,8 +71,8 @@ NAMES = {"north", "NORTH", "ARCHIVE", "public", "bob", "otto"}
 SECRET = {"NORTH_PASSWORD": "hush"}
 
 
-def site_life(cli: Cli) -> None:
-    """Apply, change, prune and export one site."""
+def site_life(cli: Cli, *exports: list[str]) -> None:
+    """Apply, change, prune one site; export it in each of those ways."""
     site = cli.folder / "site.toml"
     site.write_text(SITE)
     (cli.folder / "bob.secret").write_text("long enough 3\n")
@@ -90,7 +90,7 @@ def site_life(cli: Cli) -> None:
     assert "login 'feed' -> 'other'" in changed
     assert "secret2" not in changed
     # what export writes changes nothing when it is applied, with stars and with clear text
-    for words in ([], ["--secrets"], ["--format", "json"]):
+    for words in exports:
         text = cli("export", *words).text
         name = "export.json" if "json" in words else "export.toml"
         assert ("secret2" in text) is ("--secrets" in words)
@@ -117,7 +117,7 @@ def site_life(cli: Cli) -> None:
 def test_a_site_lives_on_a_running_node(tmp_path: Path) -> None:
     """Create, change, export, prune through the API."""
     with command_line(tmp_path) as cli:
-        site_life(cli)
+        site_life(cli, [], ["--secrets"], ["--format", "json"])
 
 
 def test_a_site_lives_on_a_node_at_rest(tmp_path: Path) -> None:
@@ -127,11 +127,23 @@ def test_a_site_lives_on_a_node_at_rest(tmp_path: Path) -> None:
     (tmp_path / "first.toml").write_text("")
     assert "administrator 'admin', password " in cli("apply", "first.toml").error
     assert cli("apply", "first.toml").error == ""
-    site_life(cli)
+    site_life(cli, ["--secrets"])
     assert "no node runs" in cli("destination", "list", code=8).error
     # what a killed daemon leaves points nowhere: the data directory is still reached
     (tmp_path / "data" / "endpoints.json").write_text('{"monitor": "https://127.0.0.1:1"}')
     assert "admin" in cli("export").text
+
+
+def test_a_node_that_listens_not_yet_is_not_there(cli: Cli) -> None:
+    """Its data directory is held, its endpoints are not told: 8, and nothing is touched."""
+    assert cli.daemon is not None
+    endpoints = cli.daemon.data / "endpoints.json"
+    text = endpoints.read_text()
+    endpoints.unlink()
+    try:
+        assert "another ecpds runs" in cli("export", code=8).error
+    finally:
+        endpoints.write_text(text)
 
 
 def test_a_data_directory_is_not_made_by_mistake(alone: Cli) -> None:
