@@ -17,10 +17,11 @@ from tests.unit.test_https_fields import ask
 def tree(kind: type[EcpdsError]) -> Iterator[type[EcpdsError]]:
     yield kind
     for below in kind.__subclasses__():
-        yield from tree(below)
+        if below.__module__ == errors.__name__:
+            yield from tree(below)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in tree(EcpdsError) if kind is not Refused])
+@pytest.mark.parametrize("kind", list(tree(EcpdsError)))
 def test_every_error_has_an_answer(kind: type[EcpdsError]) -> None:
     error = kind("what happened")
     status = answers.status_of(error)
