@@ -128,6 +128,8 @@ class Workload:
             for name in names:
                 async with client.open(f"/IN/{name}", "wb") as file:
                     await file.write(content_of(name))
+                # asyncssh returns from a close on a lost connection as if it had been answered
+                await client.stat(f"/IN/{name}")
                 self.acknowledged.add(name)
 
     async def _ftp(self, names: list[str]) -> None:

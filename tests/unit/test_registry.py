@@ -76,7 +76,7 @@ def test_options_become_limits_rules_and_a_target() -> None:
             "ectrans.tlsPin": "ab" * 32,
             "upload.interruptSlow": "yes",
             "upload.rateThrottling": "1MB",
-            "acquisition.something": "else",
+            "acquisition.priority": "5",
         },
     )
     access = Registry(BUILTIN).access(host)
