@@ -76,12 +76,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(folder, sdist, wheel)
 
 
+@pytest.mark.xdist_group("package")
 def test_the_files_have_the_names_of_the_release(built: Built) -> None:
     """One wheel for every platform."""
     assert built.sdist.name == f"ecpds-{__version__}.tar.gz"
     assert built.wheel.name == f"ecpds-{__version__}-py3-none-any.whl"
 
 
+@pytest.mark.xdist_group("package")
 def test_the_wheel_has_what_the_checkout_has(built: Built) -> None:
     """Every file of the three trees, and nothing else but its own metadata."""
     source = built.folder / "source"
@@ -101,6 +103,7 @@ def test_the_wheel_has_what_the_checkout_has(built: Built) -> None:
     assert "Requires-Python: >=3.11" in text
 
 
+@pytest.mark.xdist_group("package")
 def test_the_sdist_can_be_built_again(built: Built) -> None:
     """It has the sources, the metadata and the licence."""
     with tarfile.open(built.sdist) as archive:
@@ -128,6 +131,7 @@ def installed(built: Built) -> Path:
     return home / "bin"
 
 
+@pytest.mark.xdist_group("package")
 def test_it_runs_outside_of_the_checkout(installed: Path, tmp_path: Path) -> None:
     """The command of the wheel, and the code of the wheel."""
     assert run(installed / "ecpds", "version", cwd=tmp_path) == f"ecpds {__version__}\n"
@@ -205,6 +209,7 @@ def service(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         notified.close()
 
 
+@pytest.mark.xdist_group("package")
 def test_it_tells_the_service_manager_when_it_serves(service: Service) -> None:
     """READY=1 when every listener accepts, then the watchdog is fed."""
     assert f"MAINPID={service.child.pid}" in service.notified.until("READY=1")
@@ -214,6 +219,7 @@ def test_it_tells_the_service_manager_when_it_serves(service: Service) -> None:
     service.notified.until("WATCHDOG=1")
 
 
+@pytest.mark.xdist_group("package")
 def test_pages_and_static_files_came_along(service: Service) -> None:
     """Of the dashboard and of the portal."""
     status, page = service.get("monitor", "/login")
@@ -225,6 +231,7 @@ def test_pages_and_static_files_came_along(service: Service) -> None:
     assert (status, b"<form" in page) == (200, True)
 
 
+@pytest.mark.xdist_group("package")
 def test_the_sample_site_came_along(service: Service, installed: Path) -> None:
     """Its products are acquired, stored and delivered by the node from the wheel."""
 
@@ -241,8 +248,10 @@ def test_the_sample_site_came_along(service: Service, installed: Path) -> None:
     assert content in {path.read_bytes() for path in (ROOT / "config/demo/products").iterdir()}
 
 
+@pytest.mark.xdist_group("package")
 def test_it_stops_when_it_is_told_to(service: Service) -> None:
     """SIGTERM: the manager hears STOPPING=1, the exit code is 0, the endpoints are gone."""
+    assert service.child.poll() is None
     service.child.terminate()
     service.notified.until("STOPPING=1")
     assert service.child.wait(LIMIT) == 0, (service.folder / "log").read_text()
@@ -262,6 +271,7 @@ def wait(condition: Callable[[], object]) -> None:
 UNIT = ROOT / "config" / "systemd" / "ecpds.service"
 
 
+@pytest.mark.xdist_group("package")
 @pytest.mark.needs("systemd-analyze")
 def test_systemd_accepts_the_unit(installed: Path, tmp_path: Path) -> None:
     """With the command of the wheel in its place, and without a word of warning."""
@@ -276,6 +286,7 @@ def test_systemd_accepts_the_unit(installed: Path, tmp_path: Path) -> None:
     assert (ended.returncode, ours) == (0, [])
 
 
+@pytest.mark.xdist_group("package")
 def test_the_unit_gives_the_daemon_the_time_it_needs() -> None:
     """Longer than all stages of a stop: finish, cancel, close listeners, write."""
     from ecpds.base.settings import SchedulerSettings
