@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -229,23 +228,6 @@ def test_pages_and_static_files_came_along(service: Service) -> None:
         assert (status, data) == (200, (ROOT / "templates" / "static" / name).read_bytes())
     status, page = service.get("portal_https", "/ecpds/login")
     assert (status, b"<form" in page) == (200, True)
-
-
-@pytest.mark.xdist_group("package")
-def test_the_sample_site_came_along(service: Service, installed: Path) -> None:
-    """Its products are acquired, stored and delivered by the node from the wheel."""
-
-    def ecpds(*words: object) -> str:
-        return run(installed / "ecpds", *words, cwd=service.folder)
-
-    assert "DEMO-ARCHIVE" in ecpds("destination", "list", "--output", "id").split()
-    wait(lambda: ecpds("transfer", "list", "--destination", "DEMO", "--status", "done"))
-    first = ecpds("transfer", "list", "--destination", "DEMO", "--status", "done", "--limit", "1",
-                  "--output", "json")  # fmt: skip
-    found: dict[str, Any] = json.loads(first)
-    ecpds("get", f"DEMO/{found['target']}", "-o", "product")
-    content = (service.folder / "product").read_bytes()
-    assert content in {path.read_bytes() for path in (ROOT / "config/demo/products").iterdir()}
 
 
 @pytest.mark.xdist_group("package")
