@@ -34,6 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "ls": ("files", "list the files of a destination"),
     "rm": ("files", "delete files of a destination"),
     "transfer": ("transfer", "look at transfers, wait for them"),
+    "explain": ("explain", "tell why transfers wait or failed"),
     "requeue": ("transfer", "give transfers another try"),
     "hold": ("transfer", "hold transfers"),
     "release": ("transfer", "release held transfers"),

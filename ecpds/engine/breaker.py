@@ -71,6 +71,11 @@ class Breakers:
             return None
         return one.reason
 
+    def probe_at(self, host: str) -> datetime | None:
+        """Return when an unused host is probed next."""
+        one = self._hosts.get(host)
+        return one.probe_at if one is not None else None
+
     def due(self, now: datetime) -> list[str]:
         """Return the hosts whose probe is due."""
         return [

@@ -36,6 +36,13 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "rate": "number?", "reason": "Reason?", "user": "text?", "error": "flag",
         "comment": "text",
     }),
+    "Cause": ("", {
+        "code": "text", "text": "text", "until": "time?", "subject": "text", "blocks": "flag",
+    }),
+    "Explanation": ("", {
+        "transfer": "int", "status": "text", "summary": "text", "reasons": "[Cause]",
+        "next": "time?", "step": "text",
+    }),
     "DataFile": ("", {
         "id": "int", "name": "text", "source": "text?", "size": "int?", "checksum": "text?",
         "md5": "text?", "sha256": "text?", "arrived": "time", "file_time": "time?",

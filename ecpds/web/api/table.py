@@ -7,6 +7,7 @@ from typing import Final
 from ecpds.web.api import (
     catalogue,
     destinations,
+    explain,
     files,
     hosts,
     node,
@@ -25,6 +26,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *destinations.ROUTES,
     *hosts.ROUTES,
     *transfers.ROUTES,
+    *explain.ROUTES,
     *files.ROUTES,
     *users.ROUTES,
     *policies.ROUTES,

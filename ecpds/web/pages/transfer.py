@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from aiohttp import web
 
+from ecpds.engine.explain import Cause, explain
 from ecpds.model.errors import EcpdsError, InputError, NotFound
-from ecpds.model.host import HostRole
 from ecpds.model.status import PENDING, REQUEUABLE, TransferStatus
-from ecpds.model.transfer import DataFile, HistoryRow, Reason, Transfer
+from ecpds.model.transfer import DataFile, HistoryRow, Transfer
 from ecpds.store import files, history, transfers
 from ecpds.store.db import Connection
-from ecpds.web import display
 from ecpds.web.call import Call
 from ecpds.web.pages.frame import back, own_address, refused, segment, show
 from ecpds.web.pages.rows import READ, TransferRow, row_of
@@ -23,7 +22,6 @@ from ecpds.web.rights import Caller
 
 ACT: Final = "transfers:operate"
 DELETE: Final = "transfers:write"
-SHORT: Final = timedelta(seconds=2)  # a wait that needs no explanation
 S = TransferStatus
 
 
@@ -76,6 +74,7 @@ async def detail(call: Call) -> web.Response:
         for other in told.others
         if caller.may_on(READ, other.destination)
     ]
+    causes, goes_on = await causes_of(call, one)
     return show(
         call,
         "pages/transfer.html",
@@ -83,8 +82,8 @@ async def detail(call: Call) -> web.Response:
         row=row,
         told=told,
         others=others,
-        why=waiting(call, one, now),
-        host_problem=_host_problem(call, one),
+        causes=causes,
+        goes_on=goes_on,
         verbs=possible(row) if caller.may_on(ACT, one.destination) else frozenset(),
         may_delete=caller.may_on(DELETE, one.destination) and not one.deleted,
         may_download=told.file is not None and told.file.stored and not told.file.deleted
@@ -92,35 +91,18 @@ async def detail(call: Call) -> web.Response:
     )  # fmt: skip
 
 
-def waiting(call: Call, one: Transfer, now: datetime) -> str:
-    """Return why a pending transfer is not sent just now; empty when there is nothing to say."""
-    if one.deleted or one.expires_at <= now:
-        return ""
-    if one.status is S.HOLD:
-        return "It waits until somebody releases it."
-    if one.status in {S.SCHE, S.FETC}:
-        return "Its content has to be fetched from the source first."
-    if one.status not in PENDING:
-        return ""
-    scheduler = call.services.engine.disseminations.get(one.destination)
-    held = display.waits(scheduler.waits_for) if scheduler is not None else ""
-    if one.due_at - now > SHORT:
-        due = f"{one.due_at:%Y-%m-%d %H:%M:%S} UTC, {display.ago(one.due_at, now)}"
-        kind = "The next attempt" if one.start_count or one.attempts else "It"
-        return f"{kind} is due at {due}. {held}".strip()
-    return held or "It is due; others go first."
+async def causes_of(call: Call, one: Transfer) -> tuple[Sequence[Cause], datetime | None]:
+    """Return why a transfer waits or what can be done about it, and when it goes on."""
+    if one.deleted or one.status in {S.DONE, S.EXEC}:
+        return (), None
+    found = await explain(call.services.engine, one.id)
+    causes = [cause for cause in found.causes if not _is_shown(one, cause)]
+    return causes, found.next if any(cause.blocks for cause in causes) else None
 
 
-def _host_problem(call: Call, one: Transfer) -> tuple[str, Reason] | None:
-    """Return the first host of the destination that is not used now, and why."""
-    engine = call.services.engine
-    if one.status not in PENDING:
-        return None
-    for host in call.services.core.snapshot.hosts_of(one.destination, HostRole.DISSEMINATION):
-        reason = engine.breakers.open_reason(host.name, version=host.version)
-        if reason is not None:
-            return host.name, reason
-    return None
+def _is_shown(one: Transfer, cause: Cause) -> bool:
+    """Tell whether the page already says that with the reason of the transfer."""
+    return one.reason is not None and cause.code == one.reason.kind
 
 
 def possible(row: TransferRow) -> frozenset[str]:

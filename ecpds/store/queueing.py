@@ -1,0 +1,35 @@
+"""What stands before a transfer in its queue; only for people who ask."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from ecpds.model.transfer import Transfer
+from ecpds.store.codec import to_micros
+from ecpds.store.db import Connection, statement
+
+MOST_AHEAD: Final = 10_000
+"""Above this the count says "at least"."""
+
+AHEAD = statement("""
+    SELECT COUNT(*) AS files FROM (
+        SELECT 1 FROM transfer INDEXED BY transfer_queue
+        WHERE destination = :destination AND status IN ('WAIT', 'RETR') AND deleted = 0
+          AND priority <= :priority AND due_at <= :now
+          AND (priority < :priority OR due_at < :due OR due_at = :due AND id < :id)
+        LIMIT :limit)""")
+
+
+def ahead(db: Connection, one: Transfer, *, now: datetime) -> int:
+    """Return how many due transfers of its destination go before a pending one, at most 10,000."""
+    values = {
+        "destination": one.destination,
+        "priority": one.priority,
+        "due": to_micros(one.due_at),
+        "id": one.id,
+        "now": to_micros(now),
+        "limit": MOST_AHEAD,
+    }
+    found: int = db.execute(AHEAD.sql, values).fetchone()["files"]
+    return found
