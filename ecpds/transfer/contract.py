@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -204,6 +204,7 @@ class Partial:
     name: str  # as written on the remote side
     offset: int  # bytes from the start that were handed to the remote side
     version: str  # of the source content; another one never goes on from here
+    state: str = ""  # of an upload that shows only when complete (`TransferModule.upload`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +230,15 @@ class TransferModule(ABC, Generic[O]):
 
     None: bytes arrive in order, so that the size of the remote file tells.
     """
+
+    upload: str = ""
+    """State of the put under way, for an ATOMIC_PUT module that can RESUME_PUT; at most 2000 bytes.
+
+    Part numbers, session address, whatever another session needs to go on with it.
+    """
+
+    on_upload: Callable[[str], None] | None = None
+    """Is told `upload` as soon as it is known, so that it can be stored before the first byte."""
 
     @classmethod
     def naming(cls, options: O) -> Naming:
@@ -304,6 +314,23 @@ class TransferModule(ABC, Generic[O]):
         file: `deliver` owns the cleaning up.
         """
         raise Unsupported(f"{self.name} cannot put", file=name, offset=offset, size=source.size)
+
+    def began(self, state: str) -> None:
+        """Note that an upload has begun which shows only when complete."""
+        self.upload = state
+        if self.on_upload is not None:
+            self.on_upload(state)
+
+    async def uploaded(self, name: str, state: str) -> int:
+        """Return how many bytes of an interrupted upload are at the far end, 0 if it is gone.
+
+        Makes it the upload under way: the next put of `name` from that offset goes on with it.
+        """
+        raise Unsupported(f"{self.name} cannot go on with uploads", file=name, state=state)
+
+    async def forget(self, name: str, state: str) -> None:
+        """Drop an interrupted upload; one that is gone is fine."""
+        raise Unsupported(f"{self.name} cannot drop uploads", file=name, state=state)
 
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
         """Rename; with `replace` over an existing `new` (atomically when Feature.REPLACE)."""

@@ -130,6 +130,7 @@ async def deliver(
     except BaseException as error:
         await delivery.give_up(error)
         raise
+    module.on_upload = None
     delivery.tell(None)
     plain = replace(rules, verify="size" if rules.verify == "hash" else rules.verify)
     for one in sidecars:
@@ -152,7 +153,10 @@ async def deliver(
 async def remove_partial(module: TransferModule[Any], partial: Partial) -> None:
     """Delete what an earlier attempt left (final failure, expiry, deletion); missing is fine."""
     with suppress(RemoteMissing):
-        await module.delete(partial.name)
+        if partial.state:
+            await module.forget(partial.name, partial.state)
+        else:
+            await module.delete(partial.name)
 
 
 class _Delivery:
@@ -201,22 +205,35 @@ class _Delivery:
             await self._begin_direct(append=append)
         if self.offset:
             self._source.start_at(self.offset)
-        self.tell(Partial(name=self._written, offset=self.offset, version=self._version))
+        else:
+            self._module.upload = ""
+        self._module.on_upload = self._uploading
+        self._uploading(self._module.upload)
+
+    def _uploading(self, state: str) -> None:
+        left = Partial(name=self._written, offset=self.offset, version=self._version, state=state)
+        self.tell(left)
 
     async def _goes_on(self, partial: Partial) -> bool:
         """Set the offset if `partial` can be used; else remove it."""
         same = bool(self._version) and partial.version == self._version
         usable = self._rules.resume != "never" and Feature.RESUME_PUT in self._features
         wanted = self._temporary or partial.name == self._name
-        if same and usable and wanted and partial.offset > 0:
-            there = await self._size_of(partial.name)
+        if same and usable and wanted and (partial.offset > 0 or partial.state):
+            there = await self._reached_by(partial)
             if there > 0 and (self._size < 0 or there <= self._size):
-                self.offset = min(there, partial.offset)
+                self.offset = there if partial.state else min(there, partial.offset)
                 return True
-        if partial.name != self._name:
+        if partial.name != self._name or partial.state:
             with suppress(RemoteMissing, RemoteName, Unsupported):  # no reason not to deliver
-                await self._module.delete(partial.name)
+                await remove_partial(self._module, partial)
         return False
+
+    async def _reached_by(self, partial: Partial) -> int:
+        """Return how many bytes of an earlier attempt are at the far end."""
+        if partial.state:
+            return await self._module.uploaded(partial.name, partial.state)
+        return await self._size_of(partial.name)
 
     async def _begin_direct(self, *, append: bool) -> None:
         self._written = self._name
@@ -294,17 +311,29 @@ class _Delivery:
 
     async def give_up(self, error: BaseException) -> None:
         """Keep what the next attempt can go on with, remove the rest; never raises."""
+        self._module.on_upload = None
         if not self._written:
             return
         if Feature.ATOMIC_PUT in self._features and self._written == self._name:
-            self.tell(None)  # all or nothing: nothing is left of a failed put
+            await self._give_up_upload(error)
             return
         reached = self.offset + self._reached()
         left = Partial(name=self._written, offset=reached, version=self._version)
         if self._may_go_on(error, reached) or self._not_ours():
             self.tell(left if self._written != self._name or reached else None)
             return
-        self.tell(None if await self._removed(error) else replace(left, offset=0))
+        self.tell(None if await self._removed(error, left) else replace(left, offset=0))
+
+    async def _give_up_upload(self, error: BaseException) -> None:
+        """Keep or drop an upload that nobody sees; where there is none, nothing is left."""
+        state = self._module.upload
+        reached = self.offset + self._reached()
+        left = Partial(name=self._name, offset=reached, version=self._version, state=state)
+        if state and self._may_go_on(error, reached):
+            self.tell(left)
+            return
+        is_gone = not state or await self._removed(error, left)
+        self.tell(None if is_gone else replace(left, offset=0))
 
     def _reached(self) -> int:
         confirmed = self._module.confirmed
@@ -321,14 +350,12 @@ class _Delivery:
         """Whether the written name may not be deleted: it was there before."""
         return self._written == self._name and (self._existed or self.offset > 0)
 
-    async def _removed(self, error: BaseException) -> bool:
+    async def _removed(self, error: BaseException, left: Partial) -> bool:
         if isinstance(error, ConnectionLost):
             return False
         try:
             async with asyncio.timeout(CLEAN_UP.total_seconds()):
-                await self._module.delete(self._written)
-        except RemoteMissing:
-            return True
+                await remove_partial(self._module, left)
         except (RemoteError, Unsupported, TimeoutError):
             return False
         return True
