@@ -33,6 +33,13 @@ wanted=(
     "openssl:openssl"
     "setpriv:util-linux"
     "ncftpget:ncftp"
+    "gzip:gzip"
+    "bzip2:bzip2"
+    "lbzip2:lbzip2"
+    "xz:xz-utils"
+    "lz4:lz4"
+    "zstd:zstd"
+    "unzip:unzip"
     "cadaver:cadaver"
     "h2load:nghttp2-client" # make bench
     "chromium:chromium fonts-liberation"

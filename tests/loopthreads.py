@@ -25,3 +25,10 @@ class LoopThreads(Threads):
         """Call `fn`."""
         self.visits += 1
         return await asyncio.to_thread(fn, *args, **kwargs)
+
+    def start(
+        self, pool: PoolName, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Call `fn` beside the caller."""
+        self.visits += 1
+        return asyncio.get_running_loop().run_in_executor(None, lambda: fn(*args, **kwargs))

@@ -38,6 +38,13 @@ class Threads:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pools[pool], lambda: fn(*args, **kwargs))
 
+    def start(
+        self, pool: PoolName, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Future[T]:
+        """Run `fn` in that pool beside the caller; whoever starts it takes the result."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._pools[pool], lambda: fn(*args, **kwargs))
+
     def close(self) -> None:
         """End all threads after the calls that run."""
         for pool in self._pools.values():
