@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from ecpds.conformance.case import Case as Case
 from ecpds.modules.ftp import FtpModule
 from ecpds.modules.http import HttpModule, PlainHttp
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
-from ecpds.transfer.contract import Feature, TransferModule
 from tests.peers.nginx import nginx
 from tests.peers.openssh import openssh
 from tests.peers.peer import Account, Peer, serving_account
 from tests.peers.proftpd import proftpd
 from tests.peers.vsftpd import vsftpd
-
-Server = Callable[[Path], AbstractAsyncContextManager[Peer]]
-
-ODD_NAMES = (
-    "plain.bin",
-    "two words.bin",
-    " leading and trailing ",
-    "it's.bin",
-    'say "hi".bin',
-    "é-ü-漢字-😀.bin",
-    ".hidden",
-    "-rf",
-    "100%.bin",
-    "50%20off.bin",
-    "a#b.bin",
-    "what?.bin",
-    "a&b;c=d+e,f~g$h!.bin",
-    "[x]{y}(z).bin",
-    "star*.bin",
-    "x" * 200,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One module with one server.
-
-    `options`: host options for a peer, beside the ones of the suite.  `wrong_trust`: options with
-    which the server's identity is not the expected one, None where there is no identity.
-    `features` narrows the module's where the server does less.  `refused_names`: odd names that
-    this server cannot store.  `is_remote`: reached over TCP, so that connections can break.
-    """
-
-    name: str
-    module: type[TransferModule[Any]]
-    server: Server
-    options: Callable[[Peer], Mapping[str, object]]
-    wrong_trust: Mapping[str, object] | None = None
-    narrowed: Feature | None = None
-    refused_names: frozenset[str] = frozenset()
-    is_remote: bool = True
-    has_login: bool = True
-    is_by_key: bool = False  # logs in with Peer.key, not with its password
-    has_coarse_times: bool = False  # lists old files by day only
-
-    @property
-    def features(self) -> Feature:
-        """What works with this server."""
-        return self.module.features if self.narrowed is None else self.narrowed
-
-    def __str__(self) -> str:
-        """Return the name for the test report."""
-        return self.name
 
 
 @asynccontextmanager
@@ -167,8 +112,3 @@ CASES = [
         narrowed=PlainHttp.features,
     ),
 ]
-
-
-def having(features: Feature, *, remote: bool = False) -> list[Case]:
-    """Return the cases that have all these features; with `remote` those reached over TCP."""
-    return [case for case in CASES if features in case.features and (case.is_remote or not remote)]
