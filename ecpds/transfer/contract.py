@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Flag, auto
+from types import MappingProxyType
 from typing import ClassVar, Generic, Self, TypeVar
 
 from ecpds.base.clock import Clock
@@ -239,6 +240,14 @@ class TransferModule(ABC, Generic[O]):
 
     on_upload: Callable[[str], None] | None = None
     """Is told `upload` as soon as it is known, so that it can be stored before the first byte."""
+
+    proven: int | None = None
+    """Size of the file of the last put, if the server has itself compared a digest of all of it."""
+
+    digests: Mapping[str, str] = MappingProxyType({})
+    """Hex digests by algorithm of what the next put brings, for servers that keep such facts."""
+
+    keeps_digests: ClassVar[bool] = False  # put() stores `digests`, so that no sidecar is needed
 
     @classmethod
     def naming(cls, options: O) -> Naming:

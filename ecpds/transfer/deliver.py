@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ecpds.base.clock import Clock
@@ -48,6 +49,8 @@ ResumePolicy = Literal["auto", "never", "required"]
 
 DEEPEST = 100
 """Directories that are created for one file at most."""
+
+NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 
 CLEAN_UP = timedelta(seconds=10)
 """Longest wait for the removal of a written name after a failure."""
@@ -122,6 +125,7 @@ async def deliver(
         module, checked_name(name), source, size, rules, version, token, on_partial
     )
     started_at = clock.now()
+    module.digests = digests or NO_DIGESTS
     try:
         await delivery.begin(partial, append=append)
         sent = await delivery.put()
@@ -279,6 +283,8 @@ class _Delivery:
         if self._rules.verify == "none" or Feature.SIZE not in self._features:
             return -1
         expected = self._size if self._size >= 0 else self.offset + sent
+        if self._rules.verify == "size" and self._module.proven == expected:
+            return expected
         try:
             there = (await self._module.stat(self._written)).size
         except RemoteMissing:

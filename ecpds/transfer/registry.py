@@ -16,6 +16,7 @@ from ecpds.model.errors import ConfigError, InputError, RemoteConfig
 from ecpds.model.host import Host
 from ecpds.model.names import nearest
 from ecpds.model.options import OptionFamily
+from ecpds.transfer.compress import NO_FILTERS, Filters
 from ecpds.transfer.contract import Sidecar, Target, TransferModule
 from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import Meter, Throttle, Watch
@@ -48,6 +49,8 @@ class Access:
     retrieval: RetrievalOptions
     delivery: DeliveryRules  # for `deliver`
     fetching: Watch  # for `fetch`
+    filters: Filters = NO_FILTERS
+    compresses: bool = False  # whether `filters` does anything
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -60,7 +63,7 @@ class Access:
 
         `digests`: hex of the content by algorithm, as asked for by `digests`.
         """
-        if not self.ectrans.create_checksum:
+        if not self.ectrans.create_checksum or self.module.keeps_digests:
             return []
         return [
             Sidecar(
@@ -141,6 +144,7 @@ class Registry:
             ectrans = EctransOptions.read(given)
             upload = UploadOptions.read(given)
             retrieval = RetrievalOptions.read(given)
+            filters = Filters.make(host.filter_name, ectrans)
             target = replace(
                 target_of(host, ectrans, local_roots=local_roots, node=node),
                 listing=listing_style(given),
@@ -162,6 +166,8 @@ class Registry:
                 module.naming(options), ectrans, upload, ignore_check=ignore_check
             ),
             fetching=watch,
+            filters=filters,
+            compresses=bool(filters.compression),
         )
 
 
