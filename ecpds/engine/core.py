@@ -18,7 +18,9 @@ from ecpds.base.passwords import Passwords
 from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import PREFIX, Vault
+from ecpds.engine.ruletexts import compiled
 from ecpds.model.acquisition import AcquisitionOptions
+from ecpds.model.arbitration import Arbiter
 from ecpds.model.destination import Destination
 from ecpds.model.errors import EcpdsError, NotFound
 from ecpds.model.families import IncomingOptions, MqttOptions, SchedulerOptions
@@ -29,8 +31,6 @@ from ecpds.model.rulesettings import (
     AliasSettings,
     ForceSettings,
     SettingRules,
-    parse_alias,
-    parse_force,
 )
 from ecpds.model.status import StoredState
 from ecpds.model.template import Template
@@ -55,6 +55,8 @@ class DestinationEntry:
     force: SettingRules[ForceSettings] | None
     active_times: TimeRanges | None
     state: StoredState
+    arbiter: Arbiter | None = None  # of duplicates, `scheduler.requeueon`
+    problems: Mapping[str, str] = field(default_factory=dict)  # imported texts that cannot be read
 
     @property
     def name(self) -> str:
@@ -171,19 +173,18 @@ class Configuration:
         options = self.opened(stored.options)
         destination = replace(stored, options=options)
         scheduler = SchedulerOptions.read(options)
-        ranges = scheduler.active_time_range
+        texts = compiled(destination, scheduler)
         return DestinationEntry(
             destination=destination,
             scheduler=scheduler,
             incoming=IncomingOptions.read(options),
             mqtt=MqttOptions.read(options),
-            aliases=tuple(
-                (alias.to, parse_alias(alias.rule, legacy=alias.legacy))
-                for alias in destination.aliases
-            ),
-            force=parse_force(scheduler.force) if scheduler.force else None,
-            active_times=TimeRanges.parse(ranges) if ranges else None,
+            aliases=texts.aliases,
+            force=texts.force,
+            active_times=texts.active_times,
             state=state,
+            arbiter=texts.arbiter,
+            problems=texts.problems,
         )
 
     def _host(self, stored: Host, version: int) -> HostEntry:
@@ -195,7 +196,11 @@ class Configuration:
         try:
             access = self._registry.access(host, local_roots=self._roots, node=self._node)
             is_sender = host.role is HostRole.DISSEMINATION
-            template = Template.parse(host.directory) if is_sender else None
+            template = (
+                Template.parse(host.directory, legacy="directory" in host.legacy)
+                if is_sender
+                else None
+            )
             acquisition = AcquisitionOptions.read(host.options)
         except EcpdsError as error:  # a host of a missing module must not stop the start
             return HostEntry(host=host, access=None, problem=error.message, version=version)

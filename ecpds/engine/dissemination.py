@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ecpds.base.logs import get_logger
+from ecpds.engine.arbitration import arbitrated
 from ecpds.engine.attempt import Attempts, Claimed
 from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
@@ -230,6 +231,9 @@ def claim_for(
     if room <= 0:
         return Claim([], expired=False, next_due=None)
     due, expired = transfers.claim_due(db, name, now=now, limit=room)
+    taken = len(due)
+    if entry.arbiter is not None:
+        due = arbitrated(db, entry.arbiter, due, now=now)
     claimed = []
     for transfer in due:
         file = files.get(db, transfer.data_file)
@@ -253,7 +257,7 @@ def claim_for(
             )
         )
     # Below the limit everything due is claimed, so the next due time lies ahead.
-    next_due = transfers.next_due(db, name) if len(due) < room else None
+    next_due = transfers.next_due(db, name) if taken < room or not due else None
     if next_due is not None and next_due <= now:
         next_due = now + timedelta(seconds=1)  # expired ones, until retention has failed them
     return Claim(claimed, expired=bool(expired), next_due=next_due)

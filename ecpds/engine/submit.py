@@ -20,6 +20,7 @@ from ecpds.model.errors import (
     Duplicate,
     Expired,
     InputError,
+    RuleError,
     TooLarge,
     TooManyPending,
 )
@@ -126,6 +127,8 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
         submission.target, source=submission.source or submission.original or submission.target
     )
     check_metadata(submission.metadata)
+    if entry.problems:
+        _check_problems(entry)
     settings = _Settings.of(submission, entry, target)
     size = submission.content.size if submission.content else submission.size
     product = product_of(
@@ -212,6 +215,13 @@ class _Settings:
             no_retrieval=_first(forced.no_retrieval, rules.no_retrieval, submission.no_retrieval),
             priority=priority,
         )
+
+
+def _check_problems(entry: DestinationEntry) -> None:
+    """Refuse what an imported rule that cannot be read would have decided about."""
+    for name, text in entry.problems.items():
+        if name == "scheduler.force" or name.startswith("aliases."):
+            raise RuleError(f"Destination {entry.name}, {name}: {text}")
 
 
 def _first(*values: bool | None) -> bool:

@@ -91,6 +91,9 @@ class Destination:
     aliases: tuple[Alias, ...] = opt((), "Copies to other destinations.")
     options: dict[str, Any] = opt(dict, "Options such as scheduler.delay, by full key.")
     script: str = opt("", "Script behind the options.")
+    legacy: tuple[str, ...] = opt(
+        (), "Options whose text was imported and keeps its old meaning: scheduler.force …"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,3 +60,6 @@ class Host:
     longitude: float | None = opt(None, "Degrees east.", low=-180, high=180)
     options: dict[str, Any] = opt(dict, "Options such as sftp.port, by full key.")
     script: str = opt("", "Script behind the options.")
+    legacy: tuple[str, ...] = opt(
+        (), "Texts that were imported and keep their old meaning: directory …"
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
+from ecpds.model.destination import Alias
 from ecpds.model.errors import InputError
 from ecpds.model.names import nearest
 from ecpds.model.place import Place
@@ -291,3 +292,33 @@ def alias_copies(
             if settings.recursive:
                 waiting.append((to, copy))
     return tuple(found)
+
+
+def alias_loop(name: str, aliases: Mapping[str, Iterable[Alias]]) -> tuple[str, ...]:
+    """Return a circle of recursive aliases through `name`, empty when there is none.
+
+    `aliases` are those of all destinations.  Lines of one rule count together: one that is
+    recursive makes the alias recursive.
+    """
+    waiting: list[tuple[str, ...]] = [(name,)]
+    seen: set[str] = set()
+    while waiting:
+        path = waiting.pop(0)
+        for alias in aliases.get(path[-1], ()):
+            if not _is_recursive(alias):
+                continue
+            if alias.to == name:
+                return (*path, name)
+            if alias.to not in seen:
+                seen.add(alias.to)
+                waiting.append((*path, alias.to))
+    return ()
+
+
+def _is_recursive(alias: Alias) -> bool:
+    if alias.legacy:
+        return False  # imported circles are cut when they run, as they always were
+    try:
+        return any(one.recursive for one in parse_alias(alias.rule).by_line.values())
+    except InputError:
+        return False

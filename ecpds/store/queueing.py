@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from ecpds.model.arbitration import Rival
+from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
 from ecpds.store.codec import to_micros
 from ecpds.store.db import Connection, statement
@@ -33,3 +35,30 @@ def ahead(db: Connection, one: Transfer, *, now: datetime) -> int:
     }
     found: int = db.execute(AHEAD.sql, values).fetchone()["files"]
     return found
+
+
+RIVALS = statement(
+    """
+    SELECT transfer.id, status, data_file.size AS size,
+        COALESCE(data_file.file_time, data_file.arrived_at) AS time
+    FROM transfer INDEXED BY transfer_target
+    JOIN data_file ON data_file.id = transfer.data_file
+    WHERE destination = :destination AND target = :target AND transfer.deleted = 0
+    ORDER BY transfer.id DESC LIMIT :limit""",
+    hot=True,
+)
+MOST_RIVALS: Final = 1000
+
+
+def rivals(db: Connection, destination: str, target: str) -> list[Rival]:
+    """Return the live transfers of a destination with that target, newest first, at most 1,000."""
+    values = {"destination": destination, "target": target, "limit": MOST_RIVALS}
+    return [
+        Rival(
+            id=row["id"],
+            time=row["time"] // 1000,
+            size=row["size"],
+            status=TransferStatus[row["status"]],
+        )
+        for row in db.execute(RIVALS.sql, values)
+    ]

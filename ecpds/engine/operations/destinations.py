@@ -10,6 +10,7 @@ from typing import Any
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, difference, record
 from ecpds.engine.operations.transfers import delete_transfer
+from ecpds.engine.ruletexts import check_loops, check_texts
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.decode import Where
@@ -20,11 +21,8 @@ from ecpds.model.errors import (
     InvalidName,
     NotFound,
     PreconditionFailed,
-    RuleError,
 )
-from ecpds.model.families import SchedulerOptions
 from ecpds.model.names import checked, nearest
-from ecpds.model.rulesettings import parse_alias, parse_force
 from ecpds.model.secret import Secret
 from ecpds.model.status import DestinationStatus, Light, StoredState, TransferStatus
 from ecpds.store import destinations, transfers
@@ -123,6 +121,8 @@ class DestinationOperations:
                 place = (where or Where()).at("aliases").at(number).at("to")
                 near = nearest(alias.to, snapshot.destinations)
                 raise place.error(f"there is no destination {alias.to!r}", near)
+        others = {name: one.destination.aliases for name, one in snapshot.destinations.items()}
+        check_loops(others | {ready.name: ready.aliases}, {ready.name: where or Where()})
         if dry_run:
             if present is not None and must_be_new:
                 raise Conflict(f"Destination {destination.name} exists")
@@ -238,18 +238,7 @@ def check_destination(core: Core, destination: Destination, where: Where) -> Des
     except InvalidName as error:
         raise where.at("name").error(error.message) from None
     options = core.catalogue.check(destination.options, "destination", where.at("options"))
-    for number, alias in enumerate(destination.aliases):
-        try:
-            parse_alias(alias.rule, legacy=alias.legacy)
-        except RuleError as error:
-            place = where.at("aliases").at(number).at("rule")
-            raise place.error(error.message) from None
-    scheduler = SchedulerOptions.read(options)
-    if scheduler.force:
-        try:
-            parse_force(scheduler.force)
-        except RuleError as error:
-            raise where.at("options").at("scheduler.force").error(error.message) from None
+    check_texts(destination, options, where)
     return replace(destination, options=sealed_options(core, options))
 
 

@@ -16,6 +16,7 @@ from ecpds.engine.operations.destinations import (
     sealed_options,
     secret_keys,
 )
+from ecpds.engine.ruletexts import check_host_legacy
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.decode import Where
@@ -194,7 +195,9 @@ def check_host(core: Core, host: Host, where: Where) -> Host:
         core.registry.access(replace(host, options=options), local_roots=core.settings.file_roots)
     except EcpdsError as error:
         raise where.at("options").error(error.message) from None
-    _check_directory(host, options, where.at("directory"))
+    check_host_legacy(host.legacy, where)
+    if "directory" not in host.legacy:
+        _check_directory(host, options, where.at("directory"))
     return replace(host, options=sealed_options(core, options))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from ecpds.engine.core import Core
 from ecpds.engine.operations.accounts import (
     SealedCredentials,
     remove,
@@ -26,6 +27,7 @@ from ecpds.engine.operations.destinations import (
 from ecpds.engine.operations.hosts import check_host, remove_host, store_host
 from ecpds.engine.operations.siteexport import export, user_facts
 from ecpds.engine.operations.sitefile import DataUserSpec, HostSpec, PolicySpec, Site, WebUserSpec
+from ecpds.engine.ruletexts import check_loops
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.account import DataUser, Policy, WebUser
@@ -125,6 +127,7 @@ class SiteOperations:
                 near = nearest(destination.source_host, host_names)
                 raise place.error(f"there is no host {destination.source_host!r}", near)
             ready_destinations.append(ready)
+        _check_loops(core, ready_destinations, document)
         policies = tuple(self._policy(one, where, names) for one, where in document.policies)
         users = [await self._user(one, where, names, policy_names) for one, where in document.users]
         web_users = [await self._web_user(one, where) for one, where in document.web_users]
@@ -222,6 +225,12 @@ class SiteOperations:
     async def export(self, *, secrets: bool = False) -> dict[str, Any]:
         """Return the configuration as a document; secrets as stars unless `secrets`."""
         return await self._core.store.read(export, self._engine, secrets=secrets)
+
+
+def _check_loops(core: Core, ready: list[Destination], document: Site) -> None:
+    aliases = {name: one.destination.aliases for name, one in core.snapshot.destinations.items()}
+    aliases |= {one.name: one.aliases for one in ready}
+    check_loops(aliases, {one.name: where for one, where in document.destinations})
 
 
 def _checked_name(kind: str, name: str, where: Where) -> None:
