@@ -173,6 +173,8 @@ class Daemon:
             if places:
                 self._servers[name] = server
                 self._endpoints[name] = self._url(name, *places[0])
+        if "portal_https" in self._endpoints and https.webdav:
+            self._endpoints["webdav"] = f"{self._endpoints['portal_https']}/webdav/"
         self._write_endpoints()
 
     def _url(self, name: str, host: str, port: int) -> str:

@@ -41,6 +41,7 @@ wanted=(
     "zstd:zstd"
     "unzip:unzip"
     "cadaver:cadaver"
+    "litmus:litmus"
     "h2load:nghttp2-client" # make bench
     "chromium:chromium fonts-liberation"
     "systemd-analyze:systemd"

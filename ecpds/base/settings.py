@@ -97,6 +97,7 @@ class HttpsSettings:
     tls: bool = opt(True, "Serve HTTPS.", reload=False)
     hosts: dict[str, str] = opt(dict, "Host name = path of the home it shows.")
     cors_allow_origin: str = opt("", "Origins allowed to read, comma list or *.")
+    webdav: bool = opt(True, "Serve WebDAV below /webdav/.", reload=False)
     max_connections: int = opt(2000, "Open connections.", low=1)
     idle_timeout: timedelta = opt(seconds(75), "Keep-alive.", low=1)
     data_timeout: timedelta = opt(minutes(5), "No byte moved.", low=0.1)
@@ -167,6 +168,9 @@ class SchedulerSettings:
     transfers: int = opt(400, "Deliveries at a time over all destinations.", low=1)
     housekeeping_interval: timedelta = opt(seconds(30), "Between two purges.", low=0.05)
     acquisition_maximum: timedelta = opt(minutes(10), "Longest discovery.", low=1)
+    ignore_missing_schedule: bool = opt(
+        True, "A product that nobody expects, told without a schedule, is a message, no error."
+    )
     finish_timeout: timedelta = opt(seconds(30), "Stop: running transfers may finish.", low=0)
     history_for: timedelta = opt(timedelta(days=7), "Transfers and history are kept.", low=60)
     events_for: timedelta = opt(timedelta(days=10), "Events are kept in the store.", low=60)

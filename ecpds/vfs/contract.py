@@ -208,6 +208,7 @@ class Session(ABC):
     profile: Profile
     protocol: Protocol
     peer: str  # client address without port
+    changed: Callable[[], None] | None = None  # called when rights changed or the session must end
 
     @property
     @abstractmethod
@@ -314,6 +315,27 @@ class Session(ABC):
     async def space(self, path: str) -> Space | None:
         """Return the room that an upload to `path` has; None when nothing can be said."""
         return None
+
+    def identity(self, path: str) -> str:
+        """Return one text for a path that all users and protocols share, whatever they see it as.
+
+        Raises NotFound as `stat` does for unknown destinations, InvalidName.
+        """
+        return self.absolute(path)
+
+    async def properties(self, nodes: Sequence[Node]) -> Mapping[int, Mapping[str, str]]:
+        """Return what clients keep with these files, by transfer; those without any left out."""
+        del nodes
+        return {}
+
+    async def set_properties(
+        self, path: str, changes: Mapping[str, str | None], *, replace: bool = False
+    ) -> None:
+        """Keep texts with the file at `path`, None removes one; needs put.
+
+        `replace`: these and no others.  Unsupported for directories; LimitError for too many.
+        """
+        raise Unsupported("files have no properties here")
 
     def using(self, protocol: Protocol) -> None:  # noqa: B027 - nothing to tell for most
         """Tell that this login speaks `protocol` from now on: history and events name it.

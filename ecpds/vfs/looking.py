@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from ecpds.engine.core import DestinationEntry
-from ecpds.model.errors import IsDirectory, NotStored
+from ecpds.model.errors import IsDirectory, LimitError, NotStored, Unsupported
 from ecpds.objects.volume import Volume
-from ecpds.store import files, portal
+from ecpds.store import files, portal, properties
 from ecpds.store.db import Connection
 from ecpds.store.portal import Directory, Entry, Span
 from ecpds.vfs import layouts
@@ -102,6 +102,36 @@ def set_time(
     looked = look(db, entry, place, own, now=now)
     if isinstance(looked.found, Entry):
         files.set_file_time(db, looked.found.file, mtime)
+
+
+MOST_PROPERTIES: Final = 64
+"""Properties of one file, and in each of them `LONGEST_PROPERTY` characters."""
+
+LONGEST_PROPERTY: Final = 4096
+
+
+def set_properties(
+    db: Connection,
+    entry: DestinationEntry,
+    place: Place,
+    changes: Mapping[str, str | None],
+    *,
+    now: datetime,
+    replace: bool,
+) -> None:
+    """Keep texts with the file at a place; Unsupported for a directory, LimitError."""
+    found = layouts.find(db, entry, place.inner, now=now)
+    if found is None:
+        raise missing(place.path)
+    if isinstance(found, Directory):
+        raise Unsupported("only files have properties of their own")
+    if any(len(name) + len(value or "") > LONGEST_PROPERTY for name, value in changes.items()):
+        raise LimitError(f"a property has at most {LONGEST_PROPERTY} characters")
+    given = {} if replace else properties.of(db, [found.transfer]).get(found.transfer, {})
+    kept = {name: value for name, value in ({**given, **changes}).items() if value is not None}
+    if len(kept) > MOST_PROPERTIES:
+        raise LimitError(f"a file has at most {MOST_PROPERTIES} properties")
+    properties.replace(db, found.transfer, kept)
 
 
 def newest_of(db: Connection, names: Iterable[str], *, now: datetime) -> dict[str, datetime | None]:

@@ -16,7 +16,7 @@ from ecpds.engine.core import DestinationEntry
 from ecpds.model.account import Permission, Profile, Protocol
 from ecpds.model.errors import Denied, IsDirectory, NotFound, Stopping, Unsupported
 from ecpds.objects.upload import Upload
-from ecpds.store import files
+from ecpds.store import files, properties
 from ecpds.store.portal import Entry
 from ecpds.vfs import changes, layouts, looking, paths, records, uploads
 from ecpds.vfs.changes import Change, Rename
@@ -75,6 +75,8 @@ class PortalSession(Session):
         self._rights = facts.rights
         self._view = facts.view(self.protocol)
         self._snapshot = facts.snapshot
+        if self.changed is not None:
+            self.changed()
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -479,6 +481,30 @@ class PortalSession(Session):
         place = self._place(path)
         return await looking.space(self._services, self._facts.quotas, place.entry)
 
+    def identity(self, path: str) -> str:
+        """Return destination and path inside it."""
+        place = self._place(path)
+        return f"{place.destination}/{place.inner}" if place.entry else place.path
+
+    async def properties(self, nodes: Sequence[Node]) -> Mapping[int, Mapping[str, str]]:
+        """Return what clients keep with files; one hop."""
+        numbers = [node.transfer_id for node in nodes if node.transfer_id is not None]
+        return await self._services.core.store.read(properties.of, numbers) if numbers else {}
+
+    async def set_properties(
+        self, path: str, changes: Mapping[str, str | None], *, replace: bool = False
+    ) -> None:
+        """Keep texts with a file; one commit."""
+        place = self._place(path)
+        await self._need(Permission.PUT, place)
+        if place.entry is None or place.is_top:
+            raise Unsupported("only files have properties of their own")
+        core = self._services.core
+        await core.store.write(
+            looking.set_properties, place.entry, place, changes,
+            now=core.clock.now(), replace=replace,
+        )  # fmt: skip
+
     def using(self, protocol: Protocol) -> None:
         """Name another protocol of the same login in history and events."""
         self.visitor = replace(self.visitor, protocol=protocol)
@@ -495,6 +521,8 @@ class PortalSession(Session):
     def end(self) -> None:
         """Make the portal hang up."""
         self._is_closing = True
+        if self.changed is not None:
+            self.changed()
 
     async def close(self) -> None:
         """Log out; may be called twice."""

@@ -12,6 +12,7 @@ from ecpds.base.clock import Clock
 from ecpds.base.resources import shared
 from ecpds.base.settings import HttpsSettings
 from ecpds.base.threads import Threads
+from ecpds.model import account
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.exchange import Ask, Reply
 from ecpds.portals.https.login import Logins, Tickets
@@ -32,7 +33,7 @@ class Door(Protocol):
 
 
 class HttpsPortal(HttpServer):
-    """Serves `/ecpds/…` over HTTPS, or plain HTTP behind a proxy that ends TLS."""
+    """Serves `/ecpds/…` and `/webdav/…` over HTTPS, or plain HTTP behind a proxy that ends TLS."""
 
     def __init__(
         self,
@@ -56,11 +57,13 @@ class HttpsPortal(HttpServer):
         first, in their order, whether a request is theirs.
         """
         pages = Pages(templates or shared("templates"), node_name)
+        tickets = Tickets(clock, session_lifetime)
         self._service = Service(
-            Logins(gate, Tickets(clock, session_lifetime)),
+            Logins(gate, tickets),
             pages,
             Browse(pages, endpoints),
             clock,
+            Logins(gate, tickets, account.Protocol.WEBDAV) if settings.webdav else None,
         )
         self._doors = tuple(doors)
         super().__init__(

@@ -20,7 +20,7 @@ from ecpds.model.errors import (
     NotFound,
     Unauthenticated,
 )
-from ecpds.portals.https import addresses, login
+from ecpds.portals.https import addresses, login, webdav
 from ecpds.portals.https.addresses import Kind, Place
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.door import LOGIN, LOGOUT, Door
@@ -30,6 +30,7 @@ from ecpds.portals.https.files import Files
 from ecpds.portals.https.login import Logins
 from ecpds.portals.https.pages import START, Pages
 from ecpds.portals.https.visit import Visit
+from ecpds.portals.https.webdav import WebDav
 from ecpds.vfs.contract import Session
 
 log = get_logger(__name__)
@@ -47,11 +48,14 @@ class Service:
         pages: Pages,
         browse: Browse,
         clock: Clock,
+        dav_logins: Logins | None = None,
     ) -> None:
+        """`dav_logins`: who may come by WebDAV; None: it is switched off."""
         self._logins = logins
         self._pages = pages
         self._browse = browse
         self._files = Files(clock)
+        self._dav = WebDav(dav_logins, self._files, browse, clock) if dav_logins else None
         self._door = Door(logins, pages)
         self._hosts: Mapping[str, str] = {}
         self._cors = ""
@@ -96,6 +100,9 @@ class Service:
         path = ask.path
         if ask.method not in SAFE and from_elsewhere(ask.headers, ask.host):
             raise Denied("requests that change something come from our own pages or from programs")
+        if self._dav is not None and (path + "/").startswith(webdav.BASE):
+            await self._dav.serve(ask, reply)
+            return
         place = addresses.find(path, ask.host_name.lower(), self._hosts)
         if place is not None:
             await self._visit(ask, reply, place)
@@ -107,7 +114,10 @@ class Service:
     def _fixed(self, ask: Ask, path: str) -> Answer:
         """Answer what needs no session: the start, static files."""
         if ask.method == "OPTIONS":
-            return self._options(ask, self._cors)
+            answer = self._options(ask, self._cors)
+            if self._dav is not None:  # Windows asks at the root before it looks at the path
+                answer.headers |= {"DAV": "1, 2", "MS-Author-Via": "DAV"}
+            return answer
         if ask.method not in SAFE:
             raise Refused(405, "there is nothing to change here", Allow="GET, HEAD, OPTIONS")
         if path in ("/", "/ecpds", "/ecpds/"):
