@@ -13,15 +13,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, Self
 
 from ecpds.base.threads import Threads
-from ecpds.model.compression import extension
-from ecpds.model.errors import SourceBroke
+from ecpds.model.compression import (
+    Compression,
+    extension,
+    parse_compression,
+    parse_levels,
+)
+from ecpds.model.errors import OptionError, SourceBroke
+from ecpds.model.units import parse_bytes
 from ecpds.transfer.codecs import (
     VERSIONS,
     Codec,
@@ -32,6 +39,9 @@ from ecpds.transfer.codecs import (
 )
 from ecpds.transfer.contract import ByteSource
 from ecpds.transfer.meter import Meter
+
+if TYPE_CHECKING:
+    from ecpds.transfer.options import EctransOptions
 
 SIDE_BY_SIDE: Final = 3
 """Blocks of one transfer that are compressed at a time, where the filter allows it."""
@@ -60,6 +70,46 @@ class Squeeze:
         """Return what decides about the bytes that come out, beside the content."""
         levels = ",".join(f"{name}{level_of(name, self.levels)}" for name in self.filters)
         return f"{levels}/{self.name if 'zip' in self.filters else ''}/{VERSIONS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which files of a Host are compressed, and how (`filter_name`, `ectrans.filter*`)."""
+
+    compression: Compression
+    pattern: re.Pattern[str]
+    minimum: int
+    levels: Mapping[str, int]
+
+    @classmethod
+    def make(cls, filter_name: str, ectrans: EctransOptions) -> Self:
+        """Read the texts; raises OptionError."""
+        try:
+            pattern = re.compile(ectrans.filter_pattern)
+        except re.error as error:
+            raise OptionError(f"ectrans.filterpattern: {error}") from None
+        levels = parse_levels(ectrans.filter_levels)
+        return cls(parse_compression(filter_name), pattern, ectrans.filter_minimum, levels)
+
+    def of_destination(self, filter_name: str, options: Mapping[str, str]) -> Filters:
+        """Return those of a Destination: its own texts, else the Host's."""
+        pattern, minimum = self.pattern, self.minimum
+        if text := options.get("ectrans.filterpattern", ""):
+            pattern = re.compile(text)
+        if text := options.get("ectrans.filterMinimumSize", ""):
+            minimum = parse_bytes(text, legacy_unit="b")
+        return Filters(parse_compression(filter_name), pattern, minimum, self.levels)
+
+    def squeeze(self, original: str, size: int) -> Squeeze | None:
+        """Return how a file is compressed, None when it is sent as it is."""
+        name = original.rpartition("/")[2]
+        filters = self.compression.filters(size)
+        if not filters or size < self.minimum or not self.pattern.fullmatch(name):
+            return None
+        return Squeeze(filters, self.levels, name)
+
+
+NO_FILTERS: Final = Filters(Compression(), re.compile(".*"), 0, {})
 
 
 class CompressedSource(ByteSource):
@@ -91,7 +141,7 @@ class CompressedSource(ByteSource):
         self._threads = threads
         self._block_size = block_size
         self._algorithms = tuple(algorithms)
-        self._digests: dict[str, str] = {}
+        self.digests: dict[str, str] = {}  # hex by algorithm of all that comes out, at its end
 
     def start_at(self, offset: int) -> None:
         """Begin again, at that byte of what comes out."""
@@ -100,10 +150,6 @@ class CompressedSource(ByteSource):
     def count(self, sent: int) -> None:
         """Count bytes."""
         self.meter.add(sent)
-
-    def digests(self) -> dict[str, str]:
-        """Return hex by algorithm of all that comes out; empty before its end was reached."""
-        return dict(self._digests)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield compressed blocks from `offset` on."""
@@ -126,7 +172,7 @@ class CompressedSource(ByteSource):
                     start += count
         finally:
             press.release()
-        self._digests = {name: one.hexdigest() for name, one in running.items()}
+        self.digests.update({name: one.hexdigest() for name, one in running.items()})
         if self.made < self.offset:
             raise SourceBroke(f"the compressed content has {self.made} bytes, not {self.offset}")
 

@@ -87,6 +87,25 @@ class EctransOptions(OptionFamily):
         low=4096,
         high=16 * 1024 * 1024,
     )
+    filter_pattern: str = opt(
+        ".*",
+        "Original names (last part) that are compressed: a regex.",
+        key="filterpattern",
+        scope="host destination",
+    )
+    filter_minimum: ByteCount = opt(
+        ByteCount(0),
+        "Smaller files are sent as they are.",
+        key="filterMinimumSize",
+        low=0,
+        scope="host destination",
+    )
+    filter_levels: tuple[str, ...] = opt(
+        (), "Levels of compression, for example zstd=9,gzip=6.", key="filterLevel"
+    )
+    check_filter_size: bool = opt(
+        True, "Send the original when its compressed copy is not smaller.", key="checkfiltersize"
+    )
     create_checksum: bool = opt(
         False, "Write a sidecar file with the checksum.", key="createChecksum"
     )
