@@ -1,4 +1,4 @@
-"""`ecpds ls`, `get` and `rm`: files of a destination by name."""
+"""`ecpds ls`, `get`, `rm` and `mv`: files of a destination by name."""
 
 from __future__ import annotations
 
@@ -190,9 +190,33 @@ def _remove(client: Client, args: Namespace, path: str) -> None:
         print(one["id"] if args.output == "id" else f"{path}: {done}")
 
 
+def _mv_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("path", metavar="DESTINATION/PATH", help="file to rename")
+    parser.add_argument("target", metavar="TARGET", help="new name; ends with / for a directory")
+    add_output(parser)
+    add_arguments(parser)
+
+
+def _mv(args: Namespace) -> int:
+    with connect(args) as client:
+        one = _find(client, args.path)
+        base = one["target"].rpartition("/")[2]
+        target = args.target + base if args.target.endswith("/") else args.target
+        changed = client.call(
+            "PATCH", f"/transfers/{one['id']}", body={"target": target}, match="*"
+        )
+    if args.output == "json":
+        as_json({"path": args.path, "transfer": one["id"], "target": changed["target"]})
+    else:
+        print(one["id"] if args.output == "id" else f"{args.path}: now {changed['target']}")
+    return Exit.DONE
+
+
 VERBS: Final = (
     Verb(words="ls", help="list the files of a destination", arguments=_ls_arguments, run=_ls),
     Verb(words="get", help="fetch files of a destination; a file appears once it is complete",
          arguments=_get_arguments, run=_get),
     Verb(words="rm", help="delete files of a destination", arguments=_rm_arguments, run=_rm),
+    Verb(words="mv", help="give a file another name in its destination",
+         arguments=_mv_arguments, run=_mv),
 )  # fmt: skip

@@ -33,6 +33,13 @@ def _arguments(parser: ArgumentParser) -> None:
         help="JSON lines with source, target, size, metadata, priority, lifetime; - reads them"
         " from standard input",
     )  # fmt: skip
+    parser.add_argument(
+        "--index", action="store_true",
+        help="each SOURCE lists names, one a line; their contents become one file",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-store", action="store_true", help="never stored: read from the source at each sending"
+    )
     add_submission(parser)
     add_output(parser)
     add_arguments(parser)
@@ -74,6 +81,8 @@ def _request(args: Namespace, entry: Found) -> Found:
     found = submission_of(args, source.rstrip("/").rpartition("/")[2], source)
     if args.host:
         found["host"] = args.host
+    found |= {"index": True} if args.index else {}
+    found |= {"no_store": True} if args.no_store else {}
     if "metadata" in entry:
         entry = entry | {"metadata": found.get("metadata", {}) | entry["metadata"]}
     return found | entry

@@ -29,6 +29,9 @@ def add_submission(parser: ArgumentParser) -> None:
         help="metadata; may be repeated, or several with commas",
     )  # fmt: skip
     parser.add_argument("--standby", action="store_true", help="store it, wait for a release")
+    parser.add_argument(
+        "--asap", action="store_true", help="send it at once; a group when all of it is there"
+    )
     parser.add_argument("--event", action="store_true", help="announce it when it is available")
     parser.add_argument(
         "--on-duplicate", choices=("fail", "overwrite", "skip"), default="fail",
@@ -53,6 +56,7 @@ def submission_of(args: Namespace, base: str, original: str) -> Found:
         "group": args.group,
         "metadata": metadata(args.meta) or None,
         "standby": True if args.standby else None,
+        "asap": True if args.asap else None,
         "event": True if args.event else None,
         "on_duplicate": "overwrite" if args.force else args.on_duplicate,
     }

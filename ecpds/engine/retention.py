@@ -15,7 +15,7 @@ from ecpds.engine.telling import Teller
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Reason
 from ecpds.objects import sweep
-from ecpds.store import accounts, files, history, transfers
+from ecpds.store import accounts, files, history, products, transfers
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -26,6 +26,7 @@ NEVER_SENT = frozenset(
     {TransferStatus.WAIT, TransferStatus.RETR, TransferStatus.SCHE, TransferStatus.INTR}
 )
 PARKED_FOR = timedelta(hours=24)
+PRODUCTS_FOR = timedelta(days=14)
 
 
 class Retention:
@@ -102,6 +103,7 @@ class Retention:
         await self._core.store.write(
             history.purge, history_before=before, events_before=now - keep.events_for
         )
+        await self._core.store.write(products.forget, before=now - PRODUCTS_FOR)
         await self._core.store.write(accounts.expire_sessions, now=now)
         await self._forget_parked(now)
         today = f"{now:%Y%m%d}"

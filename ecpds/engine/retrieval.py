@@ -15,14 +15,17 @@ from datetime import datetime, timedelta
 from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.content import UploadSink
 from ecpds.engine.core import Core, HostEntry, Snapshot
+from ecpds.engine.listed import fetch_listed
+from ecpds.engine.retrievalcontrol import RetrievalControl
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import standby_after
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError, RemoteConfig
+from ecpds.model.host import HostRole
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
 from ecpds.objects.directory import Stored
-from ecpds.store import files, history, transfers
+from ecpds.store import files, groups, history, transfers
 from ecpds.store.db import Connection
 from ecpds.transfer.fetch import fetch
 from ecpds.transfer.meter import Meter
@@ -43,12 +46,26 @@ class Task:
     transfers: tuple[Transfer, ...]
 
 
+GIVEN_UP = frozenset({"missing", "name", "invalid-name"})  # no try of a registered file helps
+
+
 class RetrievalSlots:
     """How many retrievals run in all."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.running = 0
+        self.control = RetrievalControl()
+
+    @property
+    def most(self) -> int:
+        """Return how many may run at a time."""
+        return self.control.streams or self.limit
+
+    @property
+    def free(self) -> int:
+        """Return how many more may start."""
+        return 0 if self.control.stopped else self.most - self.running
 
 
 class RetrievalScheduler:
@@ -95,7 +112,7 @@ class RetrievalScheduler:
             return None
         most = entry.destination.max_connections
         free = MOST_CLAIMED if most < 0 else most - self.running
-        free = min(free, MOST_CLAIMED, self._slots.limit - self._slots.running)
+        free = min(free, MOST_CLAIMED, self._slots.free)
         if free <= 0:
             return None
         tasks, next_due = await self._core.store.write_lazily(
@@ -171,15 +188,25 @@ class RetrievalScheduler:
             raise RemoteConfig(host.problem)
         skip = host.acquisition.skip_size_check
         check = not (skip and re.fullmatch(skip, file.source))
+        watch = access.fetching
+        if self._slots.control.stall is not None:
+            watch = replace(watch, stall=self._slots.control.stall)
         upload = self._core.objects.create(max(file.size, 0))
         try:
             async with self._core.pool.session(access) as module:
+                if file.is_list:
+                    sink = UploadSink(upload, self._core.threads)
+                    _, peer = await fetch_listed(
+                        module, file.source, sink, around=self._core.around, watch=watch,
+                        meter=meter, expected_size=file.size if check else -1,
+                    )  # fmt: skip
+                    return await self._core.objects.seal(upload), peer
                 fetched = await fetch(
                     module,
                     file.source,
                     UploadSink(upload, self._core.threads),
                     around=self._core.around,
-                    watch=access.fetching,
+                    watch=watch,
                     meter=meter,
                     expected_size=file.size,
                     check_size=check,
@@ -194,13 +221,13 @@ class RetrievalScheduler:
     async def _failed(
         self, task: Task, host: HostEntry | None, reason: Reason, started: datetime
     ) -> None:
-        again = host is None or not task.file.host
-        if host is not None and task.file.host:
-            again = host.acquisition.requeue_on_failure
-        await self._core.store.write(
+        again = _tries_again(task.file, host, reason)
+        names = await self._core.store.write(
             store_failed, task, host, reason, self._core.snapshot, self._teller, started,
             self._core.clock.now(), again=again,
         )  # fmt: skip
+        for one in names:
+            self._stored(one)
         name = host.name if host else ""
         self._core.metrics.retrievals.labels(name, "failed").inc()
         log.warning("retrieval failed", host=name, kind=reason.kind, reason=reason.text)
@@ -220,6 +247,20 @@ class RetrievalScheduler:
         if meter is not None:
             meter.stop(reason)
         return meter is not None
+
+
+def is_acquired(host: HostEntry | None) -> bool:
+    """Tell whether the files of that host were found by a discovery; others were registered."""
+    return host is not None and host.host.role is HostRole.ACQUISITION
+
+
+def _tries_again(file: DataFile, host: HostEntry | None, reason: Reason) -> bool:
+    """Tell whether a failed retrieval is tried again by itself; a person may requeue the others."""
+    if host is None:  # a host that is switched off comes back, one that was never named does not
+        return bool(file.host)
+    if is_acquired(host):
+        return host.acquisition.requeue_on_failure
+    return reason.kind not in GIVEN_UP
 
 
 def claim_retrievals(
@@ -277,6 +318,7 @@ def store_retrieved(
         arrived_at=now,
     )
     names = []
+    in_batch = bool(file.group_by) and not is_acquired(host)
     for one in transfers.of_file(db, file.id):
         if one.status is not TransferStatus.FETC:
             continue
@@ -284,7 +326,7 @@ def store_retrieved(
         held = standby_after(file, entry.scheduler.standby if entry else "")
         status = TransferStatus.HOLD if held else TransferStatus.WAIT
         released = replace(one, status=status, comment="retrieved", size=file.size)
-        if one.asap:
+        if one.asap and not in_batch:
             released = replace(released, queue_at=now, due_at=now)
             transfers.save(db, released, now=now)
         else:
@@ -309,6 +351,8 @@ def store_retrieved(
             now=now,
         )
         names.append(one.destination)
+    if in_batch and any(one.asap for one in task.transfers):
+        names += groups.send_if_complete(db, file.group_by, now=now)
     if not names:  # everything was stopped or deleted meanwhile
         files.mark_unused(db, file.id)
     return names
@@ -325,11 +369,14 @@ def store_failed(
     now: datetime,
     *,
     again: bool,
-) -> None:
-    """Send the transfers back to SCHE (`again`) or to FAIL; the next discovery retries those."""
-    is_acquired = bool(task.file.host)
+) -> list[str]:
+    """Send the transfers back to SCHE (`again`) or to FAIL; the next discovery retries those.
+
+    Returns the destinations that have something to send now, because a batch ended with this.
+    """
+    acquired = is_acquired(host) or (host is None and bool(task.file.host))
     count = task.file.retrieval_count + 1
-    pause = PAUSES[is_acquired] if count >= FAST_TRIES[is_acquired] else timedelta(0)
+    pause = PAUSES[acquired] if count >= FAST_TRIES[acquired] else timedelta(0)
     files.set_retrieval(db, task.file.id, count=count, at=now + pause)
     for one in transfers.of_file(db, task.file.id):
         if one.status is not TransferStatus.FETC:
@@ -358,6 +405,9 @@ def store_failed(
             started_at=started,
             now=now,
         )
+    if again or acquired or not any(one.asap for one in task.transfers):
+        return []
+    return groups.send_if_complete(db, task.file.group_by, now=now)
 
 
 def recover(db: Connection, *, now: datetime) -> int:

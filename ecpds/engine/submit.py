@@ -65,6 +65,7 @@ class Submission:
     unique_name: str | None = None  # the acquisition rules' own version part
     identity: str = ""
     group_by: str = ""
+    is_list: bool = False  # the source lists the files whose contents become one
     host: str = ""  # acquisition or source host
     delete_original: bool = False
     on_duplicate: OnDuplicate = "fail"
@@ -169,6 +170,7 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
         checksum=submission.content.checksum if submission.content else "",
         volume=submission.content.volume if submission.content else "",
         object_key=submission.content.key if submission.content else "",
+        file_count=0 if submission.is_list else 1,
     )
     planned = _with_copies(submission, snapshot, entry, target, settings, size, now)
     return Plan(
@@ -364,6 +366,8 @@ def _queue_at(plan: Plan, one: PlannedTransfer, now: datetime) -> datetime:
 def _create(db: Connection, plan: Plan, *, now: datetime) -> Registered:
     _check_pending(db, plan)
     number = files.insert(db, plan.file, plan.metadata)
+    if plan.file.is_list:
+        files.set_file_count(db, number, 0)
     ids = [_add(db, plan, number, one, now=now) for one in plan.transfers]
     return Registered(
         file=number,
@@ -405,6 +409,8 @@ def _replace(
     if before is None or before.deleted:
         raise Busy("the file is being removed, try again")
     files.replace_content(db, replace(plan.file, id=number), plan.metadata, now=now)
+    if plan.file.is_list is not before.is_list:
+        files.set_file_count(db, number, plan.file.file_count)
     by_destination = {transfer.destination: transfer for transfer in found}
     ids = []
     for one in plan.transfers:

@@ -15,9 +15,12 @@ from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core
 from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
+from ecpds.engine.groups import LOOK_EVERY as GROUPS_EVERY
+from ecpds.engine.groups import GroupWatch
 from ecpds.engine.recovery import sweep
 from ecpds.engine.retention import Retention
 from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
+from ecpds.engine.retrievalcontrol import read_control
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import Registered, Submission, plan, register
 from ecpds.model.errors import EcpdsError, RemoteConfig
@@ -70,6 +73,8 @@ class Engine:
     async def run(self) -> None:
         """Run all schedulers until cancelled."""
         core, clock = self.core, self.core.clock
+        self.retrieval_slots.control = await core.store.read(read_control)
+        groups = GroupWatch(core, self.poke)
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._supervised("retention", self.retention.run)
@@ -79,6 +84,7 @@ class Engine:
             self._supervised("hints", self._follow_hints)
             self._supervised("sweep", self._sweep)
             group.create_task(every("forget", FORGET_EVERY, self.retention.forget, clock))
+            group.create_task(every("groups", GROUPS_EVERY, groups.look, clock))
             group.create_task(every("figures", FIGURES_EVERY, self._figures, clock))
             self.follow()
             self.is_running.set()

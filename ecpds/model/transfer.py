@@ -53,6 +53,12 @@ class DataFile:
     retrieval_at: datetime | None = None
     deleted: bool = False
     removed: bool = False
+    file_count: int = 1  # 0: the content is that of all files that the source lists
+
+    @property
+    def is_list(self) -> bool:
+        """Tell whether the source is a list of the files that make up the content."""
+        return self.file_count == 0
 
     @property
     def etag(self) -> str:

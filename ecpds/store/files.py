@@ -70,6 +70,7 @@ RETRIEVAL = statement(
     UPDATE data_file SET retrieval_count = :count, retrieval_at = :at WHERE id = :id""",
     hot=True,
 )
+SET_FILE_COUNT = statement("UPDATE data_file SET file_count = :count WHERE id = :id")
 SET_FILE_TIME = statement("UPDATE data_file SET file_time = :time WHERE id = :id")
 MARK_UNUSED = statement("""
     UPDATE data_file SET deleted = 1
@@ -201,6 +202,7 @@ def _row(row: Row) -> DataFile:
         retrieval_at=maybe_time(row["retrieval_at"]),
         deleted=bool(row["deleted"]),
         removed=bool(row["removed"]),
+        file_count=row["file_count"],
     )
 
 
@@ -255,6 +257,11 @@ def set_content(
 def set_retrieval(db: Connection, number: int, *, count: int, at: datetime | None) -> None:
     """Store the failures of retrieval so far and when the next try is due."""
     db.execute(RETRIEVAL.sql, {"id": number, "count": count, "at": maybe_micros(at)})
+
+
+def set_file_count(db: Connection, number: int, count: int) -> None:
+    """Tell of how many files the content consists; 0: of those that the source lists."""
+    db.execute(SET_FILE_COUNT.sql, {"id": number, "count": count})
 
 
 def set_file_time(db: Connection, number: int, time: datetime) -> None:

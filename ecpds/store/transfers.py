@@ -173,13 +173,13 @@ PRESET = statement(
     SELECT transfer.id, transfer.data_file FROM transfer INDEXED BY transfer_preset
     JOIN data_file ON data_file.id = transfer.data_file
     WHERE transfer.destination = :destination AND status = 'SCHE' AND transfer.deleted = 0
-      AND queue_at <= :now AND expires_at > :now AND is_alias = 0
+      AND expires_at > :now AND is_alias = 0
       AND (retrieval_at IS NULL OR retrieval_at <= :now)
     ORDER BY priority, queue_at, transfer.id LIMIT :limit""",
     hot=True,
 )
 NEXT_PRESET = statement("""
-    SELECT MIN(MAX(queue_at, COALESCE(retrieval_at, 0))) AS due
+    SELECT MIN(COALESCE(retrieval_at, 0)) AS due
     FROM transfer INDEXED BY transfer_preset
     JOIN data_file ON data_file.id = transfer.data_file
     WHERE transfer.destination = :destination AND status = 'SCHE' AND transfer.deleted = 0

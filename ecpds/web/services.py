@@ -9,7 +9,10 @@ from ecpds.engine.core import Core
 from ecpds.engine.operations.accounts import AccountOperations
 from ecpds.engine.operations.destinations import DestinationOperations
 from ecpds.engine.operations.files import FileOperations
+from ecpds.engine.operations.groups import GroupOperations
 from ecpds.engine.operations.hosts import HostOperations
+from ecpds.engine.operations.products import ProductOperations
+from ecpds.engine.operations.retrievals import RetrievalOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.supervisor import Engine
@@ -41,9 +44,15 @@ class Services:
     endpoints: Callable[[], Mapping[str, str]]
     ready: Ready
     routes: tuple[Route, ...] = field(default=())
+    groups: GroupOperations = field(init=False)
+    products: ProductOperations = field(init=False)
+    retrievals: RetrievalOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
     def __post_init__(self) -> None:
+        self.groups = GroupOperations(self.engine)
+        self.products = ProductOperations(self.engine)
+        self.retrievals = RetrievalOperations(self.engine)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property

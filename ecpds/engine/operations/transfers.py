@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from ecpds.engine.operations.actor import Actor, record
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
-from ecpds.model.errors import BadState, InputError, NotFound
+from ecpds.model.errors import BadState, Exists, InputError, NotFound
 from ecpds.model.host import HostRole
 from ecpds.model.status import REQUEUABLE, TransferStatus
+from ecpds.model.targets import normal_target
 from ecpds.model.transfer import HistoryRow, Reason, Transfer
 from ecpds.store import files, history, transfers
 from ecpds.store.db import Connection
@@ -192,6 +193,28 @@ class TransferOperations:
 
         return await self._change(number, actor, "change", change)
 
+    async def rename(self, number: int, actor: Actor, target: str) -> Transfer:
+        """Give a transfer another target; one that was sent under the old name stays so there.
+
+        Raises InvalidName, BadState (it is being sent), Exists (another file has that name).
+        """
+        target = normal_target(target, source=target)
+
+        def change(old: Transfer, now: datetime) -> Transfer:
+            if old.status is S.EXEC:
+                raise BadState("the transfer is being sent, stop it first", status=old.status.word)
+            is_own = old.identity == old.target
+            comment = f"Renamed from {old.target} to {target}"
+            identity = target if is_own else old.identity
+            return replace(old, target=target, identity=identity, comment=comment)
+
+        now = self._core.clock.now()
+        changed = await self._core.store.write(
+            rename_transfer, number, actor, change, self._teller, now=now
+        )
+        self._told(changed)
+        return changed
+
     async def delete(self, number: int, actor: Actor) -> None:
         """Stop and delete a transfer; its content goes when no other transfer needs it."""
         present = await self.get(number)
@@ -261,6 +284,33 @@ def change_transfer(
         )  # fmt: skip
     changed = {"status": [old.status.word, new.status.word]}
     record(db, actor, action, "transfer", str(number), changed, teller, now=now)
+    return new
+
+
+def rename_transfer(
+    db: Connection,
+    number: int,
+    actor: Actor,
+    change: Change,
+    teller: Teller,
+    *,
+    now: datetime,
+) -> Transfer:
+    """Rename a transfer; the unique key of an original follows, so that its old name is free."""
+    new = change_transfer(
+        db, number, actor, "rename", change, teller, now=now, even_expired=False,
+        needs_content=False,
+    )  # fmt: skip
+    history.drop_resume(db, number)
+    history.step(
+        db, number, new.destination, new.status, time=now, user=actor.name, comment=new.comment
+    )
+    if not new.is_alias:
+        key = (new.destination, new.target, new.unique_name)
+        others = [one for one in transfers.with_key(db, key) if one.data_file != new.data_file]
+        if others:
+            raise Exists(f"{new.target} belongs to data file {others[0].data_file}")
+        transfers.rename(db, number, new.target, new.target, temporary=new.temporary, now=now)
     return new
 
 

@@ -112,5 +112,33 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "name": "text", "files": "int", "bytes": "int", "room": "int", "reserve": "int",
         "weight": "int",
     }),
+    "Group": ("", {
+        "name": "text", "files": "int", "done": "int", "waiting": "int", "failed": "int",
+        "retrying": "int", "bytes": "int", "complete": "flag", "since": "time",
+    }),
+    "GroupStatus": ("", {
+        "name": "text", "files": "int", "done": "int", "waiting": "int", "failed": "int",
+        "retrying": "int", "bytes": "int", "complete": "flag", "since": "time",
+        "waiting_files": "[GroupFile]", "failed_files": "[GroupFile]",
+    }),
+    "GroupFile": ("", {
+        "data_file_id": "int", "source": "text", "size": "int?", "state": "text", "host": "text?",
+        "submitter": "text?", "from": "text?", "tries": "int", "received": "int?",
+        "reason": "Reason?",
+    }),
+    "Product": ("", {
+        "id": "int", "product": "text", "time": "text", "step": "int", "type": "text?",
+        "status": "text", "schedule": "time?", "base": "time?", "buffer": "lasting",
+        "updated": "time",
+    }),
+    "ProductTime": ("", {
+        "product": "text", "time": "text", "expected": "int", "started": "int",
+        "completed": "int", "late": "int", "base": "time?", "updated": "time",
+    }),
+    "ProductReported": ("", {"outcome": "text", "message": "text", "product": "Product?"}),
+    "ProductsReset": ("", {"removed": "int", "message": "text"}),
+    "Retrieval": ("", {
+        "stopped": "flag", "streams": "int", "running": "int", "stream_timeout": "lasting?",
+    }),
     "OpenApi": ("", {}),
 }  # fmt: skip

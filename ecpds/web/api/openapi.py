@@ -39,6 +39,8 @@ BODIES: Final[Mapping[str, type]] = {
     "HostLink": schemas.HostLink,
     "TransferChange": schemas.TransferChange,
     "PriorityRequest": schemas.PriorityRequest,
+    "ProductReport": schemas.ProductReport,
+    "RetrievalChange": schemas.RetrievalChange,
     "OptionValue": schemas.OptionValue,
     "TokenRequest": schemas.TokenRequest,
     "Submission": schemas.SubmissionFields,

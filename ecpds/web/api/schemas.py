@@ -52,6 +52,7 @@ class TransferChange:
     priority: int | None = opt(None, "0 first to 99 last.", low=0, high=99)
     scheduled: datetime | None = opt(None, "Not before that time.")
     expires: datetime | None = opt(None, "Not after that time.")
+    target: str | None = opt(None, "Another name at the destination; copies keep theirs.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,7 @@ class SubmissionFields:
     delay: timedelta | None = opt(None, "Added to the start, such as 10m.", low=0)
     at: datetime | None = opt(None, "Start.")
     standby: bool = opt(False, "Store it and wait for a release.")
+    asap: bool = opt(False, "Send it at once; a batch when it is complete.")
     event: bool | None = opt(None, "Announce it; default: what the destination says.")
     version: str | None = opt(None, "Tells equal targets apart.")
     group: str = opt("", "Name of a batch.")
@@ -110,6 +112,26 @@ class RegisterRequest(SubmissionFields):
     host: str = opt("", "Host to fetch it from; default: the destination's source_host.")
     destinations: tuple[str, ...] = opt((), "Several destinations, each with a file of its own.")
     size: int = opt(-1, "Bytes, when known.", low=-1)
+    index: bool = opt(False, "The source lists names; their contents become one file.")
+    no_store: bool = opt(False, "Never stored: read from the source at each delivery.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductReport:
+    """What a producer says of one product."""
+
+    status: Literal["expected", "started", "completed"] = opt("expected", "What it is now.")
+    schedule: datetime | None = opt(None, "When it is or was to be there.")
+    base: datetime | None = opt(None, "Product date.")
+    buffer: timedelta | None = opt(None, "Tolerance, such as 10m.", low=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrievalChange:
+    """Limits of retrieval as a whole."""
+
+    streams: int | None = opt(None, "Files at a time.", low=1, high=10000)
+    stream_timeout: timedelta | None = opt(None, "No byte for so long ends one.", low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,6 +136,8 @@ async def patch(call: Call) -> web.StreamResponse:
         expires=change.expires,
         check=check,
     )
+    if change.target is not None:
+        changed = await call.services.transfers.rename(found.id, call.caller.actor, change.target)
     return _answer(call, changed)
 
 

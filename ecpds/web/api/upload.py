@@ -159,6 +159,7 @@ def submission_of(call: Call, wanted: SubmissionFields) -> Submission:
         delay=wanted.delay,
         at=wanted.at,
         standby=wanted.standby,
+        asap=wanted.asap,
         event=wanted.event,
         version=wanted.version,
         identity=wanted.identity,
@@ -187,6 +188,7 @@ async def _register(call: Call) -> web.StreamResponse:
         submission = replace(
             base, destination=name, target=target, source=wanted.source, host=wanted.host,
             size=wanted.size, original=wanted.original or wanted.source,
+            is_list=wanted.index, no_retrieval=wanted.no_store,
         )  # fmt: skip
         documents.append(await _told(call, await call.services.files.register(submission)))
     if wanted.destinations:
