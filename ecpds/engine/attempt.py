@@ -16,9 +16,11 @@ from typing import Any
 from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
+from ecpds.engine.packing import Packed, Packing
 from ecpds.engine.paths import remote_path
 from ecpds.engine.retry import after_failure, after_success, reason_of
 from ecpds.engine.telling import Teller
+from ecpds.model.compression import NONE
 from ecpds.model.destination import IfTargetExist, KeepInSpool
 from ecpds.model.errors import EcpdsError, NotFound, RemoteConfig, SourceBroke
 from ecpds.model.host import HostRole
@@ -68,6 +70,7 @@ class Attempts:
         self._core = core
         self._breakers = breakers
         self._teller = Teller(node=core.node)
+        self.packing = Packing(core)
         self.running: dict[int, Running] = {}
 
     async def run(
@@ -121,6 +124,12 @@ class Attempts:
         )  # fmt: skip
         descriptor = self._open(file)
         try:
+            if access.compresses or claimed.entry.destination.filter_name != NONE:
+                packed = await self.packing.pack(
+                    file, file.original or path, claimed.entry, access, descriptor, meter
+                )
+                if packed is not None:
+                    return await self._deliver_packed(claimed, access, path, packed, partials)
             source = ContentSource(
                 descriptor,
                 file.size,
@@ -149,6 +158,37 @@ class Attempts:
                 )
         finally:
             os.close(descriptor)
+
+    async def _deliver_packed(
+        self,
+        claimed: Claimed,
+        access: Access,
+        path: str,
+        packed: Packed,
+        partials: list[Partial | None],
+    ) -> Delivered:
+        """Deliver the compressed form under its longer name."""
+        path += packed.squeeze.extension
+        try:
+            async with self._core.pool.session(access) as module:
+                delivered = await deliver(
+                    module,
+                    path,
+                    packed.source,
+                    size=packed.size,
+                    rules=access.delivery,
+                    clock=self._core.clock,
+                    version=packed.version,
+                    token=token_of(claimed.transfer, claimed.transfer.attempts),
+                    partial=left_behind(claimed, access, path),
+                    on_partial=lambda left: self._noted(left, partials),
+                    append=claimed.entry.destination.if_target_exist is IfTargetExist.RESUME,
+                    digests=packed.digests,
+                    sidecars=access.late_sidecars(path, packed.digests),
+                )
+        finally:
+            packed.close()
+        return replace(delivered, filters=packed.squeeze.label, on_the_fly=packed.on_the_fly)
 
     async def _digests(
         self, file: DataFile, descriptor: int, algorithms: Sequence[str]
@@ -271,7 +311,8 @@ def store_success(
     """Store DONE and what follows from it; False when somebody changed the status meanwhile."""
     host, entry = claimed.host.host, claimed.entry
     took = delivered.finished_at - delivered.started_at
-    comment = f"Sent {delivered.sent} bytes to {host.host or host.name} at {delivered.path}"
+    comment = f"Sent {_amount(delivered, claimed.file.size)} to {host.host or host.name}"
+    comment += f" at {delivered.path}"
     done = replace(
         claimed.transfer,
         status=TransferStatus.DONE,
@@ -316,6 +357,14 @@ def store_success(
     if deleted:
         files.mark_unused(db, claimed.file.id)
     return True
+
+
+def _amount(delivered: Delivered, size: int) -> str:
+    if not delivered.filters:
+        return f"{delivered.sent} bytes"
+    whole = delivered.resumed_at + delivered.sent
+    share = f", {100 * whole / size:.1f} % of {size}" if size > 0 else ""
+    return f"{delivered.sent} bytes ({delivered.filters}{share})"
 
 
 def _settle_state(

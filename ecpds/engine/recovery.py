@@ -14,7 +14,7 @@ from ecpds.engine import retrieval
 from ecpds.engine.core import Core
 from ecpds.model.status import TransferStatus
 from ecpds.objects import sweep as objects_sweep
-from ecpds.store import files, history, transfers
+from ecpds.store import files, history, outgoing, transfers
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -61,6 +61,7 @@ async def sweep(core: Core, started: datetime) -> int:
         batches = objects_sweep.candidates(volume, started)
         while keys := await core.threads.run("disk", next, batches, None):
             orphans = await core.store.read(files.unknown_objects, volume.name, keys)
+            orphans = await core.store.read(outgoing.not_copies, orphans) if orphans else []
             await core.objects.remove([(volume.name, key) for key in orphans])
             removed += len(orphans)
     if removed:

@@ -30,6 +30,7 @@ log = get_logger(__name__)
 
 FORGET_EVERY = timedelta(hours=1)
 FIGURES_EVERY = timedelta(seconds=10)
+PACK_EVERY = timedelta(seconds=5)
 
 Key = tuple[str, str, str]  # kind of scheduler, destination, acquisition host
 
@@ -85,6 +86,7 @@ class Engine:
             self._supervised("sweep", self._sweep)
             group.create_task(every("forget", FORGET_EVERY, self.retention.forget, clock))
             group.create_task(every("groups", GROUPS_EVERY, groups.look, clock))
+            group.create_task(every("packing", PACK_EVERY, self.attempts.packing.work_ahead, clock))
             group.create_task(every("figures", FIGURES_EVERY, self._figures, clock))
             self.follow()
             self.is_running.set()

@@ -121,6 +121,16 @@ class Surroundings:
     egress_allow: tuple[str, ...] = ()  # private networks to which links may lead
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What the other side shows of itself before any login, believed or not."""
+
+    kind: str  # "certificate" or "host key"
+    fingerprint: str  # as the option that pins it takes it
+    text: str = ""  # for people: issued for whom, by whom, until when
+    pin_option: str = ""  # that option
+
+
 class ByteSource(ABC):
     """Content on its way out: an async iterator of blocks, or a plain descriptor."""
 
@@ -265,6 +275,19 @@ class TransferModule(ABC, Generic[O]):
         return timedelta(0)
 
     @classmethod
+    def address(cls, target: Target, options: O) -> tuple[str, int] | None:
+        """Return the name and port that sessions connect to, None when there is no such place."""
+        return None
+
+    @classmethod
+    async def identity(cls, target: Target, options: O, around: Surroundings) -> Identity | None:
+        """Return what the other side shows of itself, without a login; None = it shows nothing.
+
+        Nothing that is secret is sent.  Raises RemoteError.
+        """
+        return None
+
+    @classmethod
     @abstractmethod
     def connect(
         cls, target: Target, options: O, around: Surroundings
@@ -374,6 +397,8 @@ class Delivered:
     finished_at: datetime
     resumed_at: int = 0  # first byte of this attempt
     statistics: Mapping[str, int] = field(default_factory=dict)  # of the TCP connection
+    filters: str = ""  # how it was compressed: zstd
+    on_the_fly: bool = False  # while it was sent
 
 
 Options = Mapping[str, str]

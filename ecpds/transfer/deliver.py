@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -92,7 +92,7 @@ async def deliver(
     on_partial: Callable[[Partial | None], None] | None = None,
     append: bool = False,
     digests: Mapping[str, str] | None = None,
-    sidecars: Sequence[Sidecar] = (),
+    sidecars: Iterable[Sidecar] = (),
 ) -> Delivered:
     """Write `source` under the final name `name` and return what was done.
 
@@ -111,8 +111,9 @@ async def deliver(
             offset reached, and with None as soon as nothing is left on the remote side.
         append: with `Naming.temporary` off, go on from the size of the existing final name
             (`if_target_exist = resume`).
-        digests: hex digests of the whole content by algorithm, for `verify = "hash"`.
-        sidecars: small files to be written beside it after success.
+        digests: hex digests of the whole content by algorithm, for `verify = "hash"`; of compressed
+            content they may come while it is sent.
+        sidecars: small files to be written beside it after success; asked for only then.
 
     Raises:
         RemoteError: with phase; RemoteVerify when size or digest differ.

@@ -7,7 +7,7 @@ value = class).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -75,6 +75,10 @@ class Access:
             for algorithm in self.ectrans.checksum
             if algorithm in digests
         ]
+
+    def late_sidecars(self, name: str, digests: Mapping[str, str]) -> Iterator[Sidecar]:
+        """Yield the same out of digests that are known only when the content was sent."""
+        yield from self.sidecars(name, digests)
 
     def _extension(self, algorithm: str) -> str:
         if algorithm == "md5" and isinstance(self.options, NamingOptions):

@@ -39,3 +39,13 @@ CREATE TABLE stale_partial (
 ) STRICT;
 CREATE INDEX stale_partial_due ON stale_partial (due_at);
 CREATE INDEX resume_record_time ON resume_record (updated_at);
+
+-- Whoever forgets what a later attempt could go on with has it removed at the remote site; an empty
+-- record says that there is nothing any more.
+CREATE TRIGGER resume_dropped AFTER DELETE ON resume_record WHEN old.record != ''
+BEGIN
+    INSERT INTO stale_partial (host, record, due_at) VALUES (old.host, old.record, 0);
+END;
+
+ALTER TABLE attempt ADD COLUMN filters TEXT NOT NULL DEFAULT '';     -- how it was compressed
+ALTER TABLE attempt ADD COLUMN resumed_at INTEGER NOT NULL DEFAULT 0; -- first byte of this attempt
