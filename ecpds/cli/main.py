@@ -39,6 +39,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "mv": ("files", "give a file of a destination another name"),
     "transfer": ("transfer", "look at transfers, wait for them"),
     "explain": ("explain", "tell why transfers wait or failed"),
+    "rules": ("rules", "try rules on a name"),
     "requeue": ("transfer", "give transfers another try"),
     "hold": ("transfer", "hold transfers"),
     "release": ("transfer", "release held transfers"),

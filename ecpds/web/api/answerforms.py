@@ -43,6 +43,30 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "transfer": "int", "status": "text", "summary": "text", "reasons": "[Cause]",
         "next": "time?", "step": "text",
     }),
+    "RuleHit": ("", {"line": "int?", "rule": "text", "applies": "flag", "why": "text?"}),
+    "AliasHit": ("", {
+        "from": "text", "to": "text", "target": "text", "line": "int?", "rule": "text",
+        "applies": "flag", "why": "text?",
+    }),
+    "PlannedTransfer": ("", {
+        "destination": "text", "target": "text", "priority": "int", "scheduled": "time",
+        "expires": "time", "standby": "flag", "asap": "flag", "event": "flag", "alias": "flag",
+        "no_retrieval": "flag",
+    }),
+    "HostPath": ("", {
+        "host": "text", "path": "text?", "error": "text?", "line": "int?", "rule": "text",
+        "score": "int", "default": "flag", "tokens": "object", "appended": "flag",
+    }),
+    "TextProblem": ("", {
+        "field": "text", "line": "int", "column": "int", "text": "text", "error": "flag",
+    }),
+    "TextProblems": ("", {"ok": "flag", "problems": "[TextProblem]"}),
+    "RulesAnswer": ("", {
+        "destination": "text", "target": "text", "key": "object?", "duplicates": "[object]",
+        "refused": "object?", "force": "RuleHit", "transfers": "[PlannedTransfer]",
+        "aliases": "[AliasHit]", "metadata": "object", "product": "object",
+        "hosts": "[HostPath]", "problems": "[TextProblem]",
+    }),
     "DataFile": ("", {
         "id": "int", "name": "text", "source": "text?", "size": "int?", "checksum": "text?",
         "md5": "text?", "sha256": "text?", "arrived": "time", "file_time": "time?",

@@ -18,7 +18,7 @@ from ecpds.model.decode import declared, key_of
 from ecpds.model.destination import Alias, Destination
 from ecpds.model.host import Host
 from ecpds.model.secret import Secret
-from ecpds.web.api import schemas
+from ecpds.web.api import ruleforms, schemas
 from ecpds.web.api.answerforms import FORMS
 from ecpds.web.errors import TITLES
 from ecpds.web.rights import OPEN
@@ -46,6 +46,8 @@ BODIES: Final[Mapping[str, type]] = {
     "Submission": schemas.SubmissionFields,
     "RegisterRequest": schemas.RegisterRequest,
     "SiteRequest": schemas.SiteRequest,
+    "RulesTest": ruleforms.RulesTest,
+    "TextCheck": ruleforms.TextCheck,
 }
 _FORM: Final = re.compile(r"(\[?)(\w+)(\]?)(\??)")
 _SIMPLE: Final[Mapping[str, Schema]] = {
