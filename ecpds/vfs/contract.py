@@ -319,6 +319,8 @@ class Session(ABC):
     def identity(self, path: str) -> str:
         """Return one text for a path that all users and protocols share, whatever they see it as.
 
+        `NORTH/a/b`, `NORTH` for a destination itself, `/` above.
+
         Raises NotFound as `stat` does for unknown destinations, InvalidName.
         """
         return self.absolute(path)

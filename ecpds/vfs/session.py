@@ -484,7 +484,7 @@ class PortalSession(Session):
     def identity(self, path: str) -> str:
         """Return destination and path inside it."""
         place = self._place(path)
-        return f"{place.destination}/{place.inner}" if place.entry else place.path
+        return f"{place.destination}/{place.inner}".rstrip("/") or "/"
 
     async def properties(self, nodes: Sequence[Node]) -> Mapping[int, Mapping[str, str]]:
         """Return what clients keep with files; one hop."""

@@ -181,6 +181,7 @@ class WebDav:
         node = await session.stat(path)
         if node.is_directory and call.ask.headers.get("depth", "infinity").lower() != "infinity":
             raise InputError("a collection is deleted with all its members")
+        call.need_inside(path)
         await call.hold()
         call.free_member(path)
         if not node.is_directory:
@@ -244,8 +245,9 @@ class WebDav:
             raise Refused(409, "a collection does not go into itself")
         if f"{source.path}/".startswith(f"{target.rstrip('/')}/"):
             raise Refused(409, "a member does not replace its collection")
+        call.need_inside(source.path)
         here, there = session.identity(source.path), session.identity(parent_of(target))
-        if here.partition("/")[0] != there.partition("/")[0] or not here.partition("/")[2]:
+        if here.partition("/")[0] != there.partition("/")[0]:
             raise Refused(403, "files stay in their destination")
         present = await call.present(target)
         await call.hold()
@@ -318,6 +320,8 @@ class WebDav:
         node = await call.present(path)
         if node is None:
             await call.need_parent(path)
+        elif session.identity(path) == "/":
+            raise Denied("what is above the destinations is not locked")
         await call.hold()
         if not session.may(Permission.PUT, path):
             raise Denied("what may not be written is not locked")

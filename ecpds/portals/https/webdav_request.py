@@ -157,8 +157,13 @@ class Call:
         parent = await self.present(parent_of(path))
         if parent is None or not parent.is_directory:
             raise Refused(409, "the parent collection is not there")
-        if not parent.destination and not self.visit.session.identity(parent.path).strip("/"):
+        if self.visit.session.identity(parent.path) == "/":
             raise Refused(403, "nothing can be made at this level")
+
+    def need_inside(self, path: str) -> None:
+        """Raise 403 for a destination itself, and for what is above."""
+        if "/" not in self.visit.session.identity(path).strip("/"):
+            raise Refused(403, "destinations stay where they are")
 
     # --- locks and conditions ------------------------------------------------------------
 
