@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from ecpds.model.errors import InputError
-from ecpds.web.pages.query import Kind, Value, parse
+from ecpds.model.query import Kind, Value, parse
 
 KEYS: Mapping[str, Kind] = {
     "target": "text",

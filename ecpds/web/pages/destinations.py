@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ecpds.engine.operations.destinations import DestinationView
 from ecpds.engine.operations.hosts import HostView
+from ecpds.model import query
 from ecpds.model.errors import EcpdsError, InputError, NotFound
 from ecpds.model.host import HostRole
 from ecpds.model.status import DestinationStatus, TransferStatus
@@ -19,7 +20,7 @@ from ecpds.store.db import Connection
 from ecpds.web import plots, shown
 from ecpds.web.call import Call
 from ecpds.web.display import TRANSFERS, URGENCY, Look
-from ecpds.web.pages import lists, query
+from ecpds.web.pages import lists
 from ecpds.web.pages.frame import back, own_address, refused, segment, show
 from ecpds.web.pages.hosts import look_of
 from ecpds.web.pages.rows import row_of, running_rows

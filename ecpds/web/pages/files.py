@@ -8,10 +8,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from ecpds.engine.operations.files import FileView
+from ecpds.model import query
 from ecpds.model.errors import EcpdsError, InputError, NotFound
 from ecpds.web import shown
 from ecpds.web.call import Call, cursor_of
-from ecpds.web.pages import lists, query
+from ecpds.web.pages import lists
 from ecpds.web.pages.frame import back, refused, show
 from ecpds.web.pages.rows import READ as READ_TRANSFERS
 from ecpds.web.pages.rows import row_of

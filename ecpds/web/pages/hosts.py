@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 from aiohttp import web
 
 from ecpds.engine.operations.hosts import HostView
 from ecpds.engine.supervisor import Engine
+from ecpds.model import query
 from ecpds.model.directory import parse_directory
 from ecpds.model.errors import EcpdsError, InputError, NotFound
 from ecpds.model.host import HostRole
-from ecpds.model.options import as_text
 from ecpds.store import history
 from ecpds.store.db import Connection
 from ecpds.web import shown
 from ecpds.web.call import Call
-from ecpds.web.display import Look, span
-from ecpds.web.pages import lists, query
+from ecpds.web.display import Look
+from ecpds.web.pages import lists
 from ecpds.web.pages.frame import back, own_address, refused, segment, show
 
 READ: Final = "hosts:read"
@@ -52,6 +51,11 @@ DISABLED: Final = Look("Disabled", "off", "off")
 PAUSED: Final = Look("Paused", "pause", "bad")
 UNUSABLE: Final = Look("Unusable", "cross", "bad")
 FAILED: Final = Look("Failed last", "cross", "warn")
+STEPS: Final[Mapping[str, str]] = {
+    "resolve": "Look the name up", "connect": "Connect", "identity": "Certificate or host key",
+    "login": "Log in", "list": "List the directory", "get": "Read a file",
+    "put": "Write a tiny file", "rename": "Rename it", "delete": "Delete it",
+}  # fmt: skip
 _RANK: Final = ("bad", "warn", "good", "off")
 ORDERS: Final[Mapping[str, Callable[[HostView], Any]]] = {
     "name": lambda view: view.host.name,
@@ -251,6 +255,8 @@ async def act(call: Call) -> web.Response:
     """Test a host, or list it now."""
     view = await _viewed(call, ACT)
     name, verb = view.host.name, call.name("verb")
+    if verb == "test":
+        return await _test(call, name)
     deed = VERBS.get(verb)
     if deed is None:
         raise NotFound(f"there is no action {verb!r}")
@@ -263,14 +269,10 @@ async def act(call: Call) -> web.Response:
     return back(call, address, text, tone=tone)
 
 
-async def _test(call: Call, name: str) -> tuple[str, str]:
-    result = await call.services.hosts.test(name, call.caller.actor)
-    took = span(timedelta(seconds=float(as_text(result["seconds"]))))
-    if result["ok"]:
-        peer = f" at {result['peer']}" if result["peer"] else ""
-        return "good", f"{name} works: connected and logged in{peer} in {took}."
-    phase = f" ({result['phase']})" if result["phase"] else ""
-    return "bad", f"{name} does not work{phase}: {result['error']} (after {took})"
+async def _test(call: Call, name: str) -> web.Response:
+    await call.form()  # checks that it came from our own page
+    found = await call.services.hosts.test(name, call.caller.actor)
+    return show(call, "pages/hosttest.html", name=name, found=found, words=STEPS)
 
 
 async def _acquire(call: Call, name: str) -> tuple[str, str]:
@@ -279,4 +281,4 @@ async def _acquire(call: Call, name: str) -> tuple[str, str]:
 
 
 Deed = Callable[[Call, str], Awaitable[tuple[str, str]]]
-VERBS: Final[Mapping[str, Deed]] = {"test": _test, "acquire": _acquire}
+VERBS: Final[Mapping[str, Deed]] = {"acquire": _acquire}

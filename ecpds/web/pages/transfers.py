@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 from aiohttp import web
 
+from ecpds.model import query
 from ecpds.model.errors import InputError
 from ecpds.model.names import nearest
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
+from ecpds.model.transferquery import KEYS, VALUES
 from ecpds.store import transfers
 from ecpds.web import shown
 from ecpds.web.call import Call, cursor_of
-from ecpds.web.pages import lists, query
+from ecpds.web.pages import lists
 from ecpds.web.pages.frame import show
 from ecpds.web.pages.rows import READ, row_of
 
 BATCH: Final = 500  # rows read at a time when not everything can be asked of the store
 MOST_READ: Final = 10_000  # rows looked at for one page
-KEYS: Final[Mapping[str, query.Kind]] = {
-    "target": "text", "destination": "text", "dest": "text", "status": "text", "host": "text",
-    "identity": "text", "reason": "text", "user": "text", "priority": "number", "size": "size",
-    "attempts": "number", "id": "number", "file": "number", "asap": "flag", "event": "flag",
-    "deleted": "flag", "expired": "flag",
-}  # fmt: skip
-Read = Callable[[Transfer, datetime], query.Value]
-VALUES: Final[Mapping[str, Read]] = {
-    "target": lambda one, _: one.target,
-    "destination": lambda one, _: one.destination,
-    "dest": lambda one, _: one.destination,
-    "status": lambda one, _: one.status.word,
-    "host": lambda one, _: one.host,
-    "identity": lambda one, _: one.identity,
-    "reason": lambda one, _: one.reason.kind if one.reason else "",
-    "user": lambda one, _: one.status_by,
-    "priority": lambda one, _: one.priority,
-    "size": lambda one, _: one.size,
-    "attempts": lambda one, _: one.attempts,
-    "id": lambda one, _: one.id,
-    "file": lambda one, _: one.data_file,
-    "asap": lambda one, _: one.asap,
-    "event": lambda one, _: one.event,
-    "deleted": lambda one, _: one.deleted,
-    "expired": lambda one, now: one.expires_at <= now,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
