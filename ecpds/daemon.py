@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -31,7 +32,10 @@ from ecpds.model.errors import EcpdsError
 from ecpds.node import ADMIN, DataDirectory, Node, open_node
 from ecpds.portals.ftp.server import FtpPortal
 from ecpds.portals.https.app import HttpsPortal
+from ecpds.portals.mqtt.server import MqttPortal, check_test_publish
+from ecpds.portals.mqtt.websocket import MqttDoor
 from ecpds.portals.ssh.server import SshPortal
+from ecpds.vfs.brokermemory import BrokerMemory
 from ecpds.vfs.gate import PortalGate
 from ecpds.web.app import Monitor
 
@@ -143,6 +147,7 @@ class Daemon:
             endpoints=lambda: self._endpoints,
             ready=lambda: self.ready_checks(core),
         )
+        mqtt = await self._start_mqtt(core, gate, tls)
         portal = self._https = HttpsPortal(
             gate,
             https,
@@ -154,6 +159,7 @@ class Daemon:
             endpoints=lambda: self._endpoints,
             session_lifetime=settings.security.session_lifetime,
             trusted_proxies=settings.security.trusted_proxies,
+            doors=[MqttDoor(mqtt)] if mqtt is not None else [],
         )
         candidates: dict[str, Listening] = {
             "ftp": FtpPortal(gate, settings.portal.ftp, tls, core.threads, core.clock, core.node),
@@ -177,8 +183,26 @@ class Daemon:
             self._endpoints["webdav"] = f"{self._endpoints['portal_https']}/webdav/"
         self._write_endpoints()
 
+    async def _start_mqtt(
+        self, core: Core, gate: PortalGate, tls: Callable[[], ssl.SSLContext]
+    ) -> MqttPortal | None:
+        """Start the broker unless all publications go to another one."""
+        settings = self.settings.mqtt
+        if settings.driver == "external":
+            return None
+        check_test_publish(settings, [self.settings.portal.https.listen])
+        memory = BrokerMemory(core.store, core.clock)
+        mqtt = MqttPortal(gate, settings, tls, core.clock, memory, core.metrics)
+        self._servers["mqtt"] = mqtt
+        await mqtt.start()
+        for name, place in mqtt.places.items():
+            self._endpoints[name] = self._url(name, *place)
+        return mqtt
+
     def _url(self, name: str, host: str, port: int) -> str:
         schemes = {
+            "mqtt": "mqtt",
+            "mqtts": "mqtts",
             "ftp": "ftps" if self.settings.portal.ftp.tls == "implicit" else "ftp",
             "sftp": "sftp",
             "portal_https": "https" if self.settings.portal.https.tls else "http",

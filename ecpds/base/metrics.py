@@ -74,6 +74,17 @@ class Metrics:
         self.events_written = Counter(
             "ecpds_events_written_total", "Event log lines", registry=registry
         )
+        self.mqtt_clients = Gauge("ecpds_mqtt_clients", "Clients connected", registry=registry)
+        self.mqtt_messages = Gauge(
+            "ecpds_mqtt_messages_total", "Messages published", registry=registry
+        )
+        self.mqtt_dropped = Gauge(
+            "ecpds_mqtt_dropped_total", "Messages dropped from full queues", registry=registry
+        )
+        self.mqtt_retained = Gauge("ecpds_mqtt_retained", "Retained messages", registry=registry)
+        self.publications = Counter(
+            "ecpds_publications_total", "Publications ended", ["result"], registry=registry
+        )
         self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
 
     def text(self) -> bytes:

@@ -153,10 +153,14 @@ class MqttSettings:
 
     listen: str = opt("", "host:port of the plain listener.", reload=False)
     tls_listen: str = opt("0.0.0.0:8883", "host:port of the TLS listener.", reload=False)
-    driver: Literal["embedded", "external"] = opt("embedded", "Who carries publications.")
-    url: str = opt("", "Broker of the external driver.")
+    driver: Literal["embedded", "external", "both"] = opt(
+        "embedded", "Who carries publications.", reload=False
+    )
+    url: Secret = opt(
+        Secret(""), "External broker, mqtt[s]://user:password@host:port.", reload=False
+    )
     session_max: timedelta = opt(timedelta(hours=1), "Longest session expiry.", low=0, high=86400)
-    test_publish: bool = opt(False, "Every client may publish; loopback only.")
+    test_publish: bool = opt(False, "Every client may publish; loopback only.", reload=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

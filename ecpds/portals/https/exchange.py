@@ -7,6 +7,7 @@ Spec: RFC 9110.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from ecpds.model.errors import InputError, InvalidName
+from ecpds.model.errors import InputError, InvalidName, Unsupported
 from ecpds.vfs.contract import Reader
 
 HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
@@ -211,6 +212,13 @@ class Answer:
 
 class Reply(ABC):
     """Where a handler puts its answer."""
+
+    def hand_over(self, head: bytes) -> asyncio.Transport:
+        """Send the head of an answer and give the connection to another protocol (WebSocket).
+
+        Raises ConnectionError when the client has gone.
+        """
+        raise Unsupported("this connection speaks HTTP only")
 
     @property
     @abstractmethod

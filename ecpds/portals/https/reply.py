@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
@@ -40,6 +41,14 @@ class WireReply(Reply):
     def draining(self) -> bool:
         """Return whether the node stops."""
         return self._wire.leaving
+
+    def hand_over(self, head: bytes) -> asyncio.Transport:
+        """Send a head and give the connection away."""
+        self.keeps, self._started, self.status = False, True, 101
+        transport = self._wire.hand_over(head)
+        if transport is None:
+            raise ConnectionResetError("the client has gone")
+        return transport
 
     async def send(self, answer: Answer) -> None:
         """Send the whole answer."""

@@ -147,6 +147,20 @@ class Wire(asyncio.BufferedProtocol):
     def _unread(self) -> bool:
         return self._deaf or self._body is not None
 
+    def hand_over(self, head: bytes) -> asyncio.Transport | None:
+        """Write the head of an answer and give the transport away; None when the client has gone.
+
+        For another protocol on this connection: the taker calls `set_protocol` at once, and this
+        wire counts as closed.
+        """
+        transport = self._transport
+        if self.is_gone or transport is None:
+            return None
+        transport.write(head)
+        self.connection_lost(None)
+        self._transport = None
+        return transport
+
     def close(self) -> None:
         """Close after what is still to be sent."""
         if self._transport is not None:

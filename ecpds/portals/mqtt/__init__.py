@@ -1,0 +1,1 @@
+"""The MQTT broker: data users subscribe, only the node publishes."""
