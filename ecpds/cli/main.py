@@ -45,6 +45,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "release": ("transfer", "release held transfers"),
     "stop": ("transfer", "stop transfers"),
     "purge": ("transfer", "delete transfers and the content that no other one needs"),
+    "job": ("job", "do something with many transfers in the background"),
     "bans": ("portal", "list addresses that are kept out"),
     "unban": ("portal", "let an address in again"),
     "status": ("portal", "tell whether the node is ready"),

@@ -79,6 +79,7 @@ class Monitor:
         self._listener: WebListener | None = None
         self._group: asyncio.TaskGroup | None = None
         self._live: asyncio.Task[None] | None = None
+        self._jobs: asyncio.Task[None] | None = None
 
     async def _failed(self, peer: str, name: str, why: str) -> None:
         """Count a failed credential towards a ban; an unknown name counts more."""
@@ -163,6 +164,9 @@ class Monitor:
         self._live = self._group.create_task(
             supervise("live", services.live.run, self._core.clock), name="live"
         )
+        self._jobs = self._group.create_task(
+            supervise("jobs", services.jobs.run, self._core.clock), name="jobs"
+        )
         services.pulse.start()
         return places
 
@@ -186,6 +190,8 @@ class Monitor:
             await self._runner.cleanup()
         if self._live is not None:
             self._live.cancel()
+        if self._jobs is not None:
+            self._jobs.cancel()
         group, self._group = self._group, None
         if group is not None:
             await group.__aexit__(None, None, None)

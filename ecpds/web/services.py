@@ -11,6 +11,7 @@ from ecpds.engine.operations.destinations import DestinationOperations
 from ecpds.engine.operations.files import FileOperations
 from ecpds.engine.operations.groups import GroupOperations
 from ecpds.engine.operations.hosts import HostOperations
+from ecpds.engine.operations.jobs import JobOperations
 from ecpds.engine.operations.products import ProductOperations
 from ecpds.engine.operations.retrievals import RetrievalOperations
 from ecpds.engine.operations.site import SiteOperations
@@ -45,12 +46,14 @@ class Services:
     ready: Ready
     routes: tuple[Route, ...] = field(default=())
     groups: GroupOperations = field(init=False)
+    jobs: JobOperations = field(init=False)
     products: ProductOperations = field(init=False)
     retrievals: RetrievalOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
     def __post_init__(self) -> None:
         self.groups = GroupOperations(self.engine)
+        self.jobs = JobOperations(self.engine, self.transfers)
         self.products = ProductOperations(self.engine)
         self.retrievals = RetrievalOperations(self.engine)
         self.pulse = Pulse(self.core.metrics, self.core.clock)

@@ -176,3 +176,17 @@ def test_mv_gives_another_name(cli: Cli) -> None:
     cli("push", "MET", "-", "--target", "d/old", "--standby", stdin=b"2")
     cli("mv", "MET/d/old", "e/old", code=5)
     cli("mv", "MET/nothing", "x", code=6)
+
+
+def test_a_job_from_the_command_line(cli: Cli) -> None:
+    """Count, do, look."""
+    for number in range(3):
+        cli("push", "MET", "-", "--target", f"job/{number}", "--standby", stdin=b"1")
+    what = ("prioritise", "--query", "target=job/* status=standby", "--priority", "5")
+    assert cli("job", "start", *what, "--dry-run").text == "3 transfers\n"
+    found = cli("job", "start", *what, "--wait", "--timeout", "30s", "--output", "json").json
+    assert (found["state"], found["done"]) == ("done", 3)
+    assert "prioritise" in cli("job", "list").text
+    assert "done" in cli("job", "wait", found["id"]).text
+    cli("job", "cancel", found["id"], code=5)
+    cli("job", "show", 999, code=6)

@@ -87,7 +87,12 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     }),
     "HostTest": ("", {
         "ok": "flag", "seconds": "number", "peer": "text", "error": "text?", "phase": "text?",
-        "by": "text",
+        "fingerprint": "text?", "round_trip_ms": "number?", "rate": "int?", "by": "text",
+        "steps": "[HostTestStep]",
+    }),
+    "HostTestStep": ("", {
+        "step": "text", "outcome": "text", "milliseconds": "number", "text": "text",
+        "cause": "text", "advice": "text",
     }),
     "HostAcquire": ("", {"host": "text", "destinations": "[text]"}),
     "DataUser": ("DataUser", {
@@ -135,6 +140,11 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "Volume": ("", {
         "name": "text", "files": "int", "bytes": "int", "room": "int", "reserve": "int",
         "weight": "int",
+    }),
+    "Job": ("", {
+        "id": "int", "verb": "text", "state": "text", "total": "int", "total_is_minimum": "flag",
+        "done": "int", "skipped": "int", "failed": "int", "errors": "[object]",
+        "request": "object", "by": "text", "created": "time", "updated": "time", "ended": "time?",
     }),
     "Group": ("", {
         "name": "text", "files": "int", "done": "int", "waiting": "int", "failed": "int",

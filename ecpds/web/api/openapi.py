@@ -39,6 +39,7 @@ BODIES: Final[Mapping[str, type]] = {
     "HostLink": schemas.HostLink,
     "TransferChange": schemas.TransferChange,
     "PriorityRequest": schemas.PriorityRequest,
+    "BulkRequest": schemas.BulkRequest,
     "ProductReport": schemas.ProductReport,
     "RetrievalChange": schemas.RetrievalChange,
     "OptionValue": schemas.OptionValue,

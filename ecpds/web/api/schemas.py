@@ -63,6 +63,22 @@ class PriorityRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BulkRequest:
+    """Transfers by id, or all that fit; the search language is that of the lists."""
+
+    ids: tuple[int, ...] = opt((), "Transfers, at most 10,000.")
+    q: str = opt("", "Such as: status=failed target=*.grib size>=1mb.")
+    destination: str = opt("", "Only of that destination.")
+    status: tuple[str, ...] = opt((), "Only with one of these statuses.")
+    target: str = opt("", "Only targets that match that glob.")
+    host: str = opt("", "Only those last sent to that host.")
+    since: datetime | None = opt(None, "Scheduled at that time or later.")
+    until: datetime | None = opt(None, "Scheduled before that time.")
+    limit: int | None = opt(None, "At most so many.", low=1)
+    priority: int | None = opt(None, "For prioritise.", low=0, high=99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OptionValue:
     """The value of one option."""
 
