@@ -12,6 +12,7 @@ from typing import Any, Final
 from ecpds.cli.client import Client
 from ecpds.cli.codes import CommandError, Exit
 from ecpds.cli.keyvalues import HELP, read_values
+from ecpds.cli.verbs import card, table
 
 Found = dict[str, Any]
 
@@ -29,6 +30,7 @@ class Action:
     run: Callable[[Client, str, Namespace], Found]
     arguments: Callable[[ArgumentParser], None] | None = None
     code: Callable[[Found], Exit] = _done
+    show: Callable[[Found], None] = card
 
 
 def _post(verb: str) -> Callable[[Client, str, Namespace], Found]:
@@ -71,13 +73,29 @@ DESTINATION: Final[Mapping[str, Action]] = {
 }  # fmt: skip
 
 
+def _show_test(found: Found) -> None:
+    """Print the steps, then what to do, then the sum."""
+    steps = found.pop("steps", [])
+    lines = [
+        (one["step"], one["outcome"], "" if one["outcome"] == "skipped" else one["milliseconds"],
+         one["text"] or one["cause"])
+        for one in steps
+    ]  # fmt: skip
+    table(lines, ("step", "outcome", "ms", "found"))
+    for one in steps:
+        if one["outcome"] == "failed":
+            print(f"\n{one['step']} failed: {one['cause']}\n{one['advice']}")
+    print()
+    card({key: value for key, value in found.items() if value is not None})
+
+
 def _test_code(found: Found) -> Exit:
     return Exit.DONE if found.get("ok", True) else Exit.UNEXPECTED
 
 
 HOST: Final[Mapping[str, Action]] = {
-    "test": Action(help="connect and log in now; exit with 1 when that fails", run=_post("test"),
-                   code=_test_code),
+    "test": Action(help="try it out step by step; exit with 1 when a step fails",
+                   run=_post("test"), code=_test_code, show=_show_test),
     "acquire": Action(help="look for new files now", run=_post("acquire")),
 }  # fmt: skip
 

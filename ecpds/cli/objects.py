@@ -176,8 +176,12 @@ def _act(action: Action, kind: Kind, client: Client, args: Namespace) -> int:
     found = action.run(client, _path(kind, args), args)
     if args.output == "id" and kind.key not in found:
         found = {kind.key: args.name}
-    _tell(kind, args, found)
-    return action.code(found)
+    code = action.code(found)
+    if args.output == "text":
+        action.show(found)
+    else:
+        _tell(kind, args, found)
+    return code
 
 
 def _document(kind: Kind, args: Namespace) -> dict[str, Any]:

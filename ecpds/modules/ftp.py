@@ -35,9 +35,11 @@ from ecpds.modules.ftp_flow import Act
 from ecpds.modules.ftp_listing import facts_entry, stamp
 from ecpds.modules.ftp_options import FtpOptions
 from ecpds.modules.ftp_session import FtpSession
+from ecpds.modules.trust import unverified
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
+    Identity,
     Naming,
     Surroundings,
     Target,
@@ -83,6 +85,18 @@ class FtpModule(TransferModule[FtpOptions]):
     def keep_alive(cls, options: FtpOptions) -> timedelta:
         """Return how long an idle session may wait for its next use."""
         return options.keep_alive
+
+    @classmethod
+    def address(cls, target: Target, options: FtpOptions) -> tuple[str, int]:
+        """Return where sessions connect to."""
+        return target.host, options.control_port
+
+    @classmethod
+    async def identity(
+        cls, target: Target, options: FtpOptions, around: Surroundings
+    ) -> Identity | None:
+        """Return the certificate, where there is TLS."""
+        return await FtpSession(unverified(target), options, around).certificate()
 
     @classmethod
     def probe_every(cls, options: FtpOptions) -> timedelta:

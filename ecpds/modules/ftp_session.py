@@ -24,8 +24,8 @@ from ecpds.model.errors import (
 from ecpds.modules.ftp_control import Control, argument, refusal
 from ecpds.modules.ftp_flow import GRACE, Flows, Limits, Link
 from ecpds.modules.ftp_options import FtpOptions
-from ecpds.modules.trust import ClientContext, client_context, tls_error
-from ecpds.transfer.contract import Surroundings, Target
+from ecpds.modules.trust import ClientContext, client_context, identity_of, tls_error
+from ecpds.transfer.contract import Identity, Surroundings, Target
 from ecpds.transfer.sockets import open_socket
 
 
@@ -85,7 +85,32 @@ class FtpSession:
             self.control.abort()
             raise
 
+    async def certificate(self) -> Identity | None:
+        """Return what the server shows before any login, then hang up; None without TLS."""
+        if self.options.connection_type == "FTP":
+            return None
+        try:
+            async with asyncio.timeout(self.limits.connect):
+                await self._greet()
+            assert self.control.transport is not None  # noqa: S101
+            return identity_of(self.control.transport)
+        except TimeoutError:
+            raise RemoteTimeout("no certificate in time", phase=Phase.TLS) from None
+        except ssl.SSLError as error:
+            raise tls_error(error, self.target.host) from error
+        except OSError as error:
+            raise ConnectionLost(f"{self.target.host}: {error}", phase=Phase.TLS) from error
+        finally:
+            self.control.abort()
+
     async def _open(self) -> None:
+        await self._greet()
+        await self._login()
+        if self.options.connection_type != "FTP":
+            await self._protect()
+        await self._prepare()
+
+    async def _greet(self) -> None:
         kind = self.options.connection_type
         if kind != "FTP":
             self.link.context = await self._around.threads.run(
@@ -99,10 +124,6 @@ class FtpSession:
         await self._greeting()
         if kind == "FTPES":
             await self._start_tls()
-        await self._login()
-        if kind != "FTP":
-            await self._protect()
-        await self._prepare()
 
     async def _attach(self, sock: socket.socket, context: ClientContext | None) -> None:
         loop = asyncio.get_running_loop()

@@ -39,9 +39,11 @@ from ecpds.modules.http_client import HttpClient
 from ecpds.modules.http_errors import Ask, refusal
 from ecpds.modules.http_listing import HttpLister, completed, failed
 from ecpds.modules.http_options import HttpOptions
+from ecpds.modules.trust import certificate_of
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
+    Identity,
     Naming,
     Surroundings,
     Target,
@@ -94,6 +96,20 @@ class HttpModule(TransferModule[HttpOptions]):
     def keep_alive(cls, options: HttpOptions) -> timedelta:
         """Return how long idle connections may wait for their next use."""
         return options.keep_alive
+
+    @classmethod
+    def address(cls, target: Target, options: HttpOptions) -> tuple[str, int] | None:
+        """Return where sessions connect to, unless a proxy does that for us."""
+        return None if options.proxy else (target.host.strip("[]"), options.origin_port)
+
+    @classmethod
+    async def identity(
+        cls, target: Target, options: HttpOptions, around: Surroundings
+    ) -> Identity | None:
+        """Return the certificate."""
+        if options.scheme != "https" or options.proxy:
+            return None
+        return await certificate_of(target, options.origin_port, around, minimum=options.protocol)
 
     @classmethod
     @asynccontextmanager

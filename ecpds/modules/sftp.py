@@ -37,11 +37,18 @@ from ecpds.model.errors import (
 from ecpds.modules import sftp_link as wire
 from ecpds.modules.sftp_entries import entry, names
 from ecpds.modules.sftp_link import Answer, Fields, SftpLink, SftpStatus
-from ecpds.modules.sftp_login import SftpOptions, hang_up, log_in, translated_login
+from ecpds.modules.sftp_login import (
+    SftpOptions,
+    hang_up,
+    log_in,
+    shown_key,
+    translated_login,
+)
 from ecpds.modules.sftp_reader import AHEAD, Reader
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
+    Identity,
     Naming,
     Surroundings,
     Target,
@@ -104,6 +111,18 @@ class SftpModule(TransferModule[SftpOptions]):
     def keep_alive(cls, options: SftpOptions) -> timedelta:
         """Return how long an idle session may wait."""
         return options.keep_alive
+
+    @classmethod
+    def address(cls, target: Target, options: SftpOptions) -> tuple[str, int]:
+        """Return where sessions connect to."""
+        return target.host, options.port
+
+    @classmethod
+    async def identity(
+        cls, target: Target, options: SftpOptions, around: Surroundings
+    ) -> Identity | None:
+        """Return the host key."""
+        return await shown_key(target, options, around)
 
     @classmethod
     def probe_every(cls, options: SftpOptions) -> timedelta:

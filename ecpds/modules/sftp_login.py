@@ -34,7 +34,7 @@ from ecpds.model.errors import (
     RemoteTransient,
 )
 from ecpds.model.secret import Secret
-from ecpds.transfer.contract import Surroundings, Target
+from ecpds.transfer.contract import Identity, Surroundings, Target
 from ecpds.transfer.options import SessionOptions
 from ecpds.transfer.sockets import open_socket
 
@@ -174,6 +174,28 @@ async def log_in(target: Target, options: SftpOptions, around: Surroundings) -> 
         raise RemoteTimeout(
             f"no login at {target.host} within {limit:g} s", phase=Phase.AUTH
         ) from None
+
+
+async def shown_key(target: Target, options: SftpOptions, around: Surroundings) -> Identity:
+    """Return the host key that the server shows; hangs up before any login."""
+    visitor = _Visitor((), "")
+    nobody = replace(options, login="nobody", private_key=Secret(""), private_key_file="")
+    arguments = await _arguments(target, nobody, around, visitor, "")
+    limit = min(options.connect_timeout, target.timeouts.connect).total_seconds()
+    try:
+        async with asyncio.timeout(limit):
+            construct = asyncssh.SSHClientConnectionOptions.construct
+            with translated_login():
+                parsed = await construct(None, config=None, **arguments)
+            sock = await open_socket(_from_here(target, options), options.port, around)
+            await hang_up(await _hand_shake(sock, parsed, visitor), 1.0)
+    except TimeoutError:
+        raise RemoteTimeout(f"no host key of {target.host} in time", phase=Phase.TLS) from None
+    except RemotePin as refused:  # what was meant to happen: no key is believed here
+        return Identity(
+            kind="host key", fingerprint=refused.remote_text, pin_option="sftp.fingerPrint"
+        )
+    raise RemotePin("the server shows no host key", phase=Phase.TLS)
 
 
 def _from_here(target: Target, options: SftpOptions) -> Target:

@@ -6,15 +6,25 @@ nothing else.  A pinned certificate is compared inside the handshake, before a b
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import os
 import re
 import ssl
+from dataclasses import replace
 from typing import Any, Final
 
-from ecpds.model.errors import ConnectionLost, Phase, RemoteConfig, RemoteError, RemotePin
-from ecpds.transfer.contract import TlsTrust
+from ecpds.model.errors import (
+    ConnectionLost,
+    Phase,
+    RemoteConfig,
+    RemoteError,
+    RemotePin,
+    RemoteTimeout,
+)
+from ecpds.transfer.contract import Identity, Surroundings, Target, TlsTrust
+from ecpds.transfer.sockets import open_socket
 
 VERSIONS: Final = {
     "tls": ssl.TLSVersion.TLSv1_2,
@@ -130,4 +140,59 @@ def tls_error(error: ssl.SSLError, host: str) -> RemoteError:
         f"TLS with {host} failed: {error.reason or error}",
         phase=Phase.TLS,
         remote_code=error.reason or "",
+    )
+
+
+def unverified(target: Target) -> Target:
+    """Return a target whose certificate is taken as it comes, to be looked at and for no login."""
+    return replace(target, tls=replace(target.tls, verify=False, pin=""))
+
+
+async def certificate_of(
+    target: Target, port: int, around: Surroundings, *, minimum: str = "TLS"
+) -> Identity | None:
+    """Return the certificate that a server shows which speaks TLS from the first byte.
+
+    Raises RemoteError with phase resolve, connect or tls.
+    """
+    trust = unverified(target).tls
+    context = await around.threads.run("disk", client_context, trust, minimum=minimum)
+    sock = await open_socket(target, port, around)
+    transport: asyncio.Transport | None = None
+    try:
+        async with asyncio.timeout(target.timeouts.connect.total_seconds()):
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, sock=sock, ssl=context, server_hostname=target.host
+            )
+        return identity_of(transport)
+    except TimeoutError:
+        raise RemoteTimeout(f"no certificate of {target.host} in time", phase=Phase.TLS) from None
+    except ssl.SSLError as error:
+        raise tls_error(error, target.host) from error
+    except OSError as error:
+        raise ConnectionLost(f"TLS with {target.host} failed: {error}", phase=Phase.TLS) from error
+    finally:
+        if transport is not None:
+            transport.abort()
+        sock.close()
+
+
+def identity_of(transport: asyncio.BaseTransport) -> Identity | None:
+    """Return the certificate of the other side of a TLS connection."""
+    spoken = transport.get_extra_info("ssl_object")
+    shown = spoken.getpeercert(binary_form=True) if spoken is not None else None
+    if not shown:
+        return None
+    from cryptography import x509  # 30 ms that a session does not need
+
+    certificate = x509.load_der_x509_certificate(shown)
+    until = certificate.not_valid_after_utc
+    return Identity(
+        kind="certificate",
+        fingerprint=hashlib.sha256(shown).hexdigest(),
+        text=(
+            f"for {certificate.subject.rfc4514_string() or 'nobody'},"
+            f" by {certificate.issuer.rfc4514_string() or 'nobody'}, until {until:%Y-%m-%d %H:%M}"
+        )[:500],
+        pin_option="ectrans.tlsPin",
     )

@@ -296,7 +296,9 @@ async def _files_and_hosts(page: Page, shown: Dashboard) -> None:
     assert Path(await (await waiting.value).path()).stat().st_size == 4_000_000
     await page.goto(shown.url + "/hosts/refusing")
     await page.get_by_role("button", name="Test").click()
-    await expect(page.get_by_text("refusing does not work (auth)")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Test of refusing")).to_be_visible()
+    await expect(page.get_by_text("It does not work")).to_be_visible()
+    await expect(page.get_by_text("Log in", exact=True).first).to_be_visible()
     await page.goto(shown.url + "/hosts/feed")
     await page.get_by_role("button", name="List now").click()
     await expect(page.get_by_text("Discovery begins for NORTH")).to_be_visible()

@@ -326,7 +326,9 @@ def test_a_host_is_tested_and_acquired_from(cli: Cli) -> None:
     assert found == {"host": "feed", "destinations": ["A3"]}
     assert "is used by A3" in cli("host", "delete", "feed", code=5).error
     cli("host", "add", "shut", "method=genericFtp", "host=127.0.0.1", "ftp.port=1", "login=x")
-    assert "Connect call failed" in cli("host", "test", "shut", code=1).text
+    told = cli("host", "test", "shut", code=1).text
+    assert "Connect call failed" in told
+    assert "Nothing listens at 127.0.0.1 port 1" in told
     cli("destination", "delete", "A3")
     cli("host", "delete", "feed")
     cli("host", "delete", "shut")

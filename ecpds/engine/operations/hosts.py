@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, difference, record
@@ -16,6 +16,7 @@ from ecpds.engine.operations.destinations import (
     sealed_options,
     secret_keys,
 )
+from ecpds.engine.probe import probe
 from ecpds.engine.ruletexts import check_host_legacy
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
@@ -29,7 +30,6 @@ from ecpds.model.errors import (
     InvalidName,
     NotFound,
     PreconditionFailed,
-    RemoteConfig,
     RuleError,
 )
 from ecpds.model.host import Host, HostRole
@@ -40,8 +40,6 @@ from ecpds.model.transfer import Reason
 from ecpds.store import hosts
 from ecpds.store.codec import plain
 from ecpds.store.db import Connection
-
-TEST_LIMIT = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,18 +138,11 @@ class HostOperations:
         await self._engine.reload()
 
     async def test(self, name: str, actor: Actor) -> dict[str, object]:
-        """Connect and log in; return what happened."""
+        """Try the host out step by step (`engine.probe`); return what happened."""
         entry = self._core.snapshot.host(name)
         begun = self._core.clock.now()
-        error: EcpdsError | None = None
-        peer = ""
-        try:
-            if entry.access is None:
-                raise RemoteConfig(entry.problem)
-            async with self._core.pool.session(entry.access) as module:
-                peer = module.peer
-        except EcpdsError as failed:
-            error = failed
+        report = await probe(entry, self._core.around)
+        error = report.error
         now = self._core.clock.now()
         text = error.message if error else ""
         await self._core.store.write(hosts.checked, name, error=text, now=now)
@@ -160,10 +151,14 @@ class HostOperations:
         return {
             "ok": error is None,
             "seconds": round((now - begun).total_seconds(), 3),
-            "peer": peer,
+            "peer": report.peer,
             "error": text or None,
             "phase": getattr(error, "phase", None),
+            "fingerprint": report.identity.fingerprint if report.identity else None,
+            "round_trip_ms": report.round_trip,
+            "rate": report.rate,
             "by": actor.name,
+            "steps": [asdict(step) for step in report.ordered],
         }
 
     async def acquire(self, name: str, actor: Actor) -> list[str]:

@@ -168,7 +168,7 @@ async def _with_options(call: Call, view: HostView, options: dict[str, str]) -> 
 
 
 async def test(call: Call) -> web.StreamResponse:
-    """Connect and log in now; tell what happened."""
+    """Try the host out now, step by step; tell what happened."""
     view = await _view(call, OPERATE)
     found = await call.services.hosts.test(view.host.name, call.caller.actor)
     return answers.as_json(found)
@@ -204,7 +204,8 @@ ROUTES: Final = (
     Route(method="DELETE", path=ONE + "/options/{key}", right=WRITE, handle=delete_option,
           summary="Remove one option.", status=204),
     Route(method="POST", path=ONE + "/actions/test", right=OPERATE, handle=test, body="Nothing",
-          summary="Connect and log in now.", answer="HostTest"),
+          summary="Try it out now: resolve, connect, identity, login, list, put or get, delete.",
+          answer="HostTest"),
     Route(method="POST", path=ONE + "/actions/acquire", right=OPERATE, handle=acquire,
           body="Nothing", summary="Look for new files now.", answer="HostAcquire", status=202),
 )  # fmt: skip
