@@ -15,7 +15,7 @@ from ecpds.engine.telling import Teller
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Reason
 from ecpds.objects import sweep
-from ecpds.store import accounts, files, history, products, transfers
+from ecpds.store import accounts, files, history, multipart, products, transfers
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -26,6 +26,7 @@ NEVER_SENT = frozenset(
     {TransferStatus.WAIT, TransferStatus.RETR, TransferStatus.SCHE, TransferStatus.INTR}
 )
 PARKED_FOR = timedelta(hours=24)
+IN_PARTS_FOR = timedelta(days=7)
 PRODUCTS_FOR = timedelta(days=14)
 
 
@@ -111,6 +112,9 @@ class Retention:
             await self._core.threads.run("disk", sweep.drop_empty_directories, volume, today)
 
     async def _forget_parked(self, now: datetime) -> None:
+        await self._core.store.write(
+            multipart.drop_old, before=now - IN_PARTS_FOR, limit=BATCH
+        )  # their files go below, as any that nobody claims
         before = now - PARKED_FOR
         kept = await self._core.store.write(files.forget_parked, before=before)
         for volume in self._core.objects.volumes:

@@ -144,6 +144,22 @@ class ObjectDirectory:
         upload.reopen_at(os.fstat(descriptor).st_size)
         return upload
 
+    def adopt(self, volume: str, temporary: str) -> Upload:
+        """Begin an object that shares the bytes of a temporary file; tell it what it holds.
+
+        The other name stays, so that nothing is lost when the object is not registered.  NotFound
+        when it is gone.
+        """
+        place = self.volume(volume)
+        name = f"{self._random.getrandbits(96):024x}"
+        path = place.temporary / name
+        try:
+            os.link(place.temporary / Path(temporary).name, path)
+        except FileNotFoundError:
+            raise NotFound("the parts of the upload are gone") from None
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return Upload(place, f"{self._clock.now():%Y%m%d/%H}/{name}", path, descriptor)
+
     def _choose(self, size: int, only: frozenset[str]) -> Volume:
         allowed = [v for v in self._volumes.values() if not only or v.name in only]
         rooms = [(volume, volume.room) for volume in allowed]

@@ -18,7 +18,8 @@ def sweep_temporaries(volume: Volume, keep: frozenset[str], before: datetime) ->
         found.extend(
             Path(entry.path)
             for entry in entries
-            if entry.name not in keep and entry.stat().st_mtime < before.timestamp()
+            # the time of the name: a second link to an old file has just been made
+            if entry.name not in keep and entry.stat().st_ctime < before.timestamp()
         )
     remove_all(found)
     return len(found)

@@ -117,6 +117,12 @@ class Upload:
         self.received = size
         self._adler = 1 if size == 0 else None
 
+    def take_over(self, size: int, adler: int | None) -> None:
+        """Tell that the file holds `size` bytes, written by somebody else, and their checksum."""
+        self.received = size
+        self._adler = adler
+        self._ahead.clear()
+
     def discard(self) -> None:
         """Close and remove the temporary file; may be called twice."""
         self.close()

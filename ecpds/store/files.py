@@ -159,6 +159,12 @@ def _set_metadata(db: Connection, number: int, metadata: Mapping[str, str]) -> N
         db.execute(SET_METADATA.sql, {"id": number, "name": name, "value": value})
 
 
+def set_metadata(db: Connection, number: int, metadata: Mapping[str, str]) -> None:
+    """Replace the metadata values of a file."""
+    db.execute(CLEAR_METADATA.sql, {"id": number})
+    _set_metadata(db, number, metadata)
+
+
 def replace_content(
     db: Connection, file: DataFile, metadata: Mapping[str, str], *, now: datetime
 ) -> None:
@@ -370,7 +376,9 @@ UNPARK = statement("""
     DELETE FROM parked_upload
     WHERE user = :user AND destination = :destination AND path = :path""")
 FORGET_PARKED = statement("DELETE FROM parked_upload WHERE parked_at < :before")
-PARKED_NAMES = statement("SELECT temporary FROM parked_upload")
+PARKED_NAMES = statement("""
+    SELECT temporary FROM parked_upload UNION ALL SELECT temporary FROM multipart_part
+    UNION ALL SELECT temporary FROM multipart_upload WHERE temporary != ''""")
 
 
 def park(
@@ -409,5 +417,5 @@ def forget_parked(db: Connection, *, before: datetime) -> list[str]:
 
 
 def parked_names(db: Connection) -> list[str]:
-    """Return the temporary names of all parked uploads."""
+    """Return the temporary names of all parked uploads, and of those in parts."""
     return [row["temporary"] for row in db.execute(PARKED_NAMES.sql)]

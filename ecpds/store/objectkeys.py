@@ -14,9 +14,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from ecpds.store import portal
-from ecpds.store.codec import from_micros, to_micros
-from ecpds.store.db import Connection
+from ecpds.store.codec import from_micros, maybe_time, to_micros
+from ecpds.store.db import Connection, statement
 from ecpds.store.portal import Entry
+
+MADE_AT = statement("""
+    SELECT created_at FROM portal_directory WHERE destination = :destination AND path = :path""")
+REMOVE_MADE = statement("""
+    DELETE FROM portal_directory WHERE destination = :destination AND path = :path""")
 
 SCAN = 5_000  # keys looked at in one call, when most of them are not shown
 
@@ -152,3 +157,15 @@ def roll(walk: Callable[[str], Iterator[Key]], wanted: Wanted) -> Page:
                 low = successor(group)
                 break
     return found
+
+
+def made_at(db: Connection, destination: str, path: str) -> datetime | None:
+    """Return when the directory of exactly that path was made, None if it was not."""
+    values = {"destination": destination, "path": f"{path}/"}
+    row = db.execute(MADE_AT.sql, values).fetchone()
+    return maybe_time(row["created_at"]) if row else None
+
+
+def remove_made(db: Connection, destination: str, path: str) -> None:
+    """Forget that a directory was made; its members stay."""
+    db.execute(REMOVE_MADE.sql, {"destination": destination, "path": f"{path}/"})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -24,16 +24,16 @@ from ecpds.model.account import Protocol, Service
 from ecpds.model.errors import (
     Banned,
     Denied,
-    EcpdsError,
     InputError,
     LimitError,
     Stopping,
     Unauthenticated,
 )
 from ecpds.model.secret import Secret
-from ecpds.store import accounts, limits, portal
+from ecpds.store import accesskeys, accounts, limits, portal
 from ecpds.store.limits import Ban
 from ecpds.vfs import records
+from ecpds.vfs.accesskeys import AccessKeys, OpenKey
 from ecpds.vfs.contract import Anonymous, Credential, Gate, Password, ProvenKey, Resumed, Session
 from ecpds.vfs.credentials import Changes, OneTimeCodes, Recognised, has_key
 from ecpds.vfs.defender import BAD_CREDENTIAL, MOST_BANS, UNKNOWN_USER, Defender
@@ -41,6 +41,9 @@ from ecpds.vfs.geo import Places
 from ecpds.vfs.limits import Connections, Quotas, most_connections
 from ecpds.vfs.profiles import Facts, Profiles
 from ecpds.vfs.recorder import Recorder
+from ecpds.vfs.s3contract import KeyPair
+from ecpds.vfs.s3part import Rooms
+from ecpds.vfs.s3parts import S3Session
 from ecpds.vfs.services import Services, Visitor
 from ecpds.vfs.session import PortalSession
 
@@ -68,7 +71,7 @@ class SessionInfo:
 class _Refused(Exception):
     """A check failed: what the event log is told, and what the client sees."""
 
-    def __init__(self, text: str, *, points: int = 0, error: EcpdsError | None = None) -> None:
+    def __init__(self, text: str, *, points: int = 0, error: Exception | None = None) -> None:
         super().__init__(text)
         self.text = text
         self.points = points
@@ -83,6 +86,7 @@ class _Claim:
     credential: Credential
     protocol: Protocol
     peer: str
+    key: OpenKey | None = None  # of an S3 client
 
     @property
     def password(self) -> Secret | None:
@@ -110,6 +114,8 @@ class PortalGate(Gate):
         self._codes = OneTimeCodes(core.clock)
         self._changes = Changes(core.clock)
         self._places = Places(security.geo_database)
+        self._access_keys = AccessKeys(core)
+        self._rooms = Rooms()
         self._sessions: dict[int, PortalSession] = {}
         self._count = 0
         self._random = random.Random()  # noqa: S311 - names traces, guards nothing
@@ -251,6 +257,8 @@ class PortalGate(Gate):
         claim = _Claim(user=user, credential=credential, protocol=protocol, peer=peer)
         metrics = self._core.metrics.logins
         try:
+            if isinstance(credential, KeyPair):
+                claim = await self._owner(claim, credential)
             session = await self._admitted(claim)
         except _Refused as refused:
             metrics.labels(protocol.value, "denied").inc()
@@ -284,6 +292,15 @@ class PortalGate(Gate):
 
     # --- the checks ---------------------------------------------------------------------
 
+    async def _owner(self, claim: _Claim, pair: KeyPair) -> _Claim:
+        """Return the claim of the user who has that access key."""
+        if self._defender.ban_of(claim.peer) is not None:
+            raise _Refused("Address banned", error=Banned("Address banned"))
+        key = await self._access_keys.find(pair.access_key)
+        if key is None:
+            raise _Refused("Access key unknown", points=UNKNOWN_USER, error=pair.unknown)
+        return replace(claim, user=key.stored.login, key=key)
+
     async def _admitted(self, claim: _Claim) -> PortalSession:
         if self._defender.ban_of(claim.peer) is not None:
             raise _Refused("Address banned", error=Banned("Address banned"))
@@ -301,6 +318,9 @@ class PortalGate(Gate):
         session = self._open(claim, facts)  # nothing waits between the check of limits and this
         try:
             await self._remember(session, facts, is_fresh=is_fresh)
+            if is_fresh and claim.key is not None:
+                name, now = claim.key.stored.access_key, session.since
+                await self._core.store.write(accesskeys.used, name, now=now)
         except BaseException:
             await session.close()
             raise
@@ -330,6 +350,11 @@ class PortalGate(Gate):
 
     async def _check_credential(self, claim: _Claim, facts: Facts) -> bool:
         """Raise when the credential is wrong; tell whether it was really verified just now."""
+        if claim.key is not None and isinstance(claim.credential, KeyPair):
+            return self._check_signature(claim.key, claim.credential)
+        return await self._check_user(claim, facts)
+
+    async def _check_user(self, claim: _Claim, facts: Facts) -> bool:
         stored, user = facts.stored, facts.profile.user
         unchanged_since = self._changes.since(
             user.login, stored.password_hash, stored.totp_secret, user.service.value
@@ -349,6 +374,13 @@ class PortalGate(Gate):
                 raise _Refused("Password authentication failed", points=BAD_CREDENTIAL)
             return True
         return await self._check_password(facts, claim.credential.text)
+
+    def _check_signature(self, key: OpenKey, pair: KeyPair) -> bool:
+        try:
+            pair.verify(key.secret)
+        except Unauthenticated as error:
+            raise _Refused("Signature mismatch", points=BAD_CREDENTIAL, error=error) from None
+        return key.is_fresh_use(self._core.clock.now())
 
     async def _check_password(self, facts: Facts, password: Secret) -> bool:
         stored, login = facts.stored, facts.login
@@ -406,10 +438,13 @@ class PortalGate(Gate):
             last_range_only=options.trigger_last_range,
         )
         self._count += 1
-        session = PortalSession(
+        kind = S3Session if claim.protocol is Protocol.S3 else PortalSession
+        session = kind(
             self._services, facts, number=self._count, protocol=claim.protocol, peer=claim.peer,
             visitor=visitor, ended=self._ended,
         )  # fmt: skip
+        if isinstance(session, S3Session):
+            session.share(self._rooms, claim.key.stored if claim.key is not None else None)
         self._connections.take(user.login)
         self._sessions[session.number] = session
         self._core.metrics.portal_sessions.labels(claim.protocol.value).inc()

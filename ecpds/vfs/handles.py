@@ -29,6 +29,7 @@ from ecpds.objects.digests import digests_of
 from ecpds.objects.directory import Stored, sync_directory
 from ecpds.objects.upload import Upload
 from ecpds.store import files, portal
+from ecpds.store.db import Connection
 from ecpds.store.portal import Entry
 from ecpds.vfs import records
 from ecpds.vfs.contract import Node, Reader, Writer
@@ -185,6 +186,8 @@ class PortalWriter(Writer):
         self._is_registering = False
         self._is_done = False
         self._is_closed = False
+        self.known: Mapping[str, str] = {}  # digests that were computed while the bytes came
+        self.after: Callable[[Connection, int, int | None], None] | None = None  # see records
 
     def write(self, data: bytes | bytearray | memoryview, offset: int | None = None) -> int:
         """Write a block; see the contract."""
@@ -232,7 +235,7 @@ class PortalWriter(Writer):
         if self._is_done or self._is_closed:
             raise BadState("the upload has ended already")
         self._check_size(size)
-        known = await self._verified(digests or {})
+        known = await self._verified(digests or {}) | dict(self.known)
         if etag is not None:
             known["etag"] = etag
         core = self._services.core
@@ -298,6 +301,7 @@ class PortalWriter(Writer):
             digests=known,
             quotas=begun.quotas,
             was_parked=begun.prepared.parked is not None,
+            after=self.after,
         )
         return await core.store.write(
             records.register_upload, planned, upload, services.teller, now=now

@@ -5,7 +5,7 @@ Spec: portal.md 2.8 and 2.9; events.md (INH, DEA, LOG).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -43,6 +43,7 @@ class Upload:
     digests: Mapping[str, str] = field(default_factory=dict)  # verified ones, and `etag`
     quotas: tuple[Quota, ...] = ()
     was_parked: bool = False
+    after: Callable[[Connection, int, int | None], None] | None = None  # file, instance
 
 
 def register_upload(
@@ -63,6 +64,8 @@ def register_upload(
         shown = shown._replace(etag=upload.digests.get("etag"))
     if upload.was_parked:
         files.unpark(db, visitor.login, entry.name, upload.inner)
+    if upload.after is not None:
+        upload.after(db, registered.file, shown.instance)
     size = plan.file.size
     for quota in upload.quotas:
         history.add_quota(db, (quota.holder,), quota.direction, size, now=now)

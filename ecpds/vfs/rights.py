@@ -62,3 +62,51 @@ class Rights:
     def allows_stat(self, destination: str, inner: str) -> bool:
         """Tell whether anything may be known of that path."""
         return any(self.allows(permission, destination, inner) for permission in ANY_STAT)
+
+    def is_narrow(self, permission: Permission) -> bool:
+        """Tell whether an operation that is granted may yet be refused for some paths."""
+        return permission not in self.operations or permission in self.patterns
+
+    def reaches(self, destination: str, inner: str) -> bool:
+        """Tell whether the credential is good for that path, whatever the operation."""
+        del destination, inner
+        return True
+
+
+_WRITES = frozenset(
+    {Permission.PUT, Permission.DELETE, Permission.MKDIR, Permission.RMDIR, Permission.RENAME}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedRights(Rights):
+    """What is left of a user's rights to one of its access keys.
+
+    `prefix` is what `<destination>/<path>` has to begin with; the directories that lead there can
+    be listed, and show nothing else.
+    """
+
+    prefix: str = ""
+    read_only: bool = False
+
+    def allows(self, permission: Permission, destination: str, inner: str) -> bool:
+        """Tell whether the user's right and the key's scope agree."""
+        if self.read_only and permission in _WRITES:
+            return False
+        if not self.reaches(destination, inner) and not (
+            permission is Permission.DIR and self._leads(destination, inner)
+        ):
+            return False
+        return Rights.allows(self, permission, destination, inner)
+
+    def is_narrow(self, permission: Permission) -> bool:
+        """Tell whether an operation that is granted may yet be refused for some paths."""
+        return bool(self.prefix) or Rights.is_narrow(self, permission)
+
+    def reaches(self, destination: str, inner: str) -> bool:
+        """Tell whether the path begins with the prefix."""
+        return f"{destination}/{inner}".startswith(self.prefix)
+
+    def _leads(self, destination: str, inner: str) -> bool:
+        path = "/".join(part for part in (destination, inner.rstrip("/")) if part)
+        return not path or self.prefix.startswith(f"{path}/")
