@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,9 +27,9 @@ from ecpds.model.host import HostRole
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
 from ecpds.objects.digests import digests_of
-from ecpds.store import destinations, files, history, hosts, transfers
+from ecpds.store import destinations, files, history, hosts, outgoing, transfers
 from ecpds.store.db import Connection
-from ecpds.transfer.contract import Delivered, Partial
+from ecpds.transfer.contract import Delivered, Feature, Partial, TransferModule
 from ecpds.transfer.deliver import deliver, remove_partial
 from ecpds.transfer.meter import Meter
 from ecpds.transfer.registry import Access
@@ -38,6 +38,7 @@ from ecpds.transfer.source import ContentSource
 log = get_logger(__name__)
 
 INTERRUPT_TIME = timedelta(seconds=5)  # to store that a cancelled attempt was interrupted
+RECORD_FROM = 4 * 1024 * 1024  # bytes that are worth a record while an attempt runs
 FINAL = frozenset({"template", "missing-content"})  # reasons that no retry can help
 
 
@@ -61,6 +62,23 @@ class Running:
     claimed: Claimed
     meter: Meter
     ended: asyncio.Event
+    partials: list[Partial | None] = field(default_factory=list)  # as `deliver` told them
+    module: TransferModule[Any] | None = None
+    recorded: bool = False  # a resume record of this attempt is in the store
+
+    def reached(self) -> Partial | None:
+        """Return what a later attempt could go on with now, None if that is not worth a record."""
+        last = self.partials[-1] if self.partials else None
+        if last is None or self.module is None or not last.version:
+            return None
+        if self.meter.moved < RECORD_FROM and not last.state:
+            return None
+        if Feature.RESUME_PUT not in self.module.features:
+            return None
+        confirmed = self.module.confirmed
+        return replace(
+            last, offset=last.offset + (self.meter.moved if confirmed is None else confirmed)
+        )
 
 
 class Attempts:
@@ -85,37 +103,32 @@ class Attempts:
             transfer=transfer.id, destination=transfer.destination, host=claimed.host.name
         ):
             try:
-                await self._run(claimed, meter, finished)
+                await self._run(running, finished)
             finally:
                 self.running.pop(transfer.id, None)
                 running.ended.set()
 
     async def _run(
-        self,
-        claimed: Claimed,
-        meter: Meter,
-        finished: Callable[[Claimed, datetime | None], None],
+        self, running: Running, finished: Callable[[Claimed, datetime | None], None]
     ) -> None:
-        partials: list[Partial | None] = []
+        claimed, meter, partials = running.claimed, running.meter, running.partials
         self._core.failpoints.hit("attempt.claimed")
         try:
-            delivered = await self._deliver(claimed, meter, partials)
+            delivered = await self._deliver(claimed, meter, running)
         except asyncio.CancelledError:
             finished(claimed, None)
-            await self._interrupted(claimed, meter)
+            await self._interrupted(claimed, meter, partials[-1] if partials else None)
             raise
         except Exception as error:  # noqa: BLE001 - one transfer's mishap must not stop the others
-            await self._failed(claimed, meter, error, partials, finished)
+            await self._failed(_ended(running), meter, error, partials, finished)
         else:
             finished(claimed, None)
-            await self._done(claimed, delivered)
+            await self._done(_ended(running), delivered)
         self._core.bus.tell("transfer", claimed.transfer.id, destination=claimed.entry.name)
         self._core.bus.tell("destination", claimed.entry.name, destination=claimed.entry.name)
 
-    async def _deliver(
-        self, claimed: Claimed, meter: Meter, partials: list[Partial | None]
-    ) -> Delivered:
-        access, file = claimed.host.access, claimed.file
+    async def _deliver(self, claimed: Claimed, meter: Meter, running: Running) -> Delivered:
+        access, file, partials = claimed.host.access, claimed.file, running.partials
         if access is None:
             raise RemoteConfig(claimed.host.problem)
         path = remote_path(
@@ -129,7 +142,7 @@ class Attempts:
                     file, file.original or path, claimed.entry, access, descriptor, meter
                 )
                 if packed is not None:
-                    return await self._deliver_packed(claimed, access, path, packed, partials)
+                    return await self._deliver_packed(claimed, access, path, packed, running)
             source = ContentSource(
                 descriptor,
                 file.size,
@@ -141,6 +154,7 @@ class Attempts:
             if access.digests:
                 digests = await self._digests(file, descriptor, access.digests)
             async with self._core.pool.session(access) as module:
+                running.module = module
                 return await deliver(
                     module,
                     path,
@@ -165,12 +179,13 @@ class Attempts:
         access: Access,
         path: str,
         packed: Packed,
-        partials: list[Partial | None],
+        running: Running,
     ) -> Delivered:
         """Deliver the compressed form under its longer name."""
         path += packed.squeeze.extension
         try:
             async with self._core.pool.session(access) as module:
+                running.module = module
                 delivered = await deliver(
                     module,
                     path,
@@ -181,7 +196,7 @@ class Attempts:
                     version=packed.version,
                     token=token_of(claimed.transfer, claimed.transfer.attempts),
                     partial=left_behind(claimed, access, path),
-                    on_partial=lambda left: self._noted(left, partials),
+                    on_partial=lambda left: self._noted(left, running.partials),
                     append=claimed.entry.destination.if_target_exist is IfTargetExist.RESUME,
                     digests=packed.digests,
                     sidecars=access.late_sidecars(path, packed.digests),
@@ -278,13 +293,28 @@ class Attempts:
                 async with self._core.pool.session(access) as module:
                     await remove_partial(module, partial)
         except (EcpdsError, OSError) as error:
-            log.warning("partial file stays at the host", path=partial.name, reason=str(error))
+            log.info("partial file removed later", path=partial.name, reason=str(error))
+            now = self._core.clock.now()
+            await self._core.store.write(
+                outgoing.add_stale, claimed.host.name, asdict(partial), now=now
+            )
 
-    async def _interrupted(self, claimed: Claimed, meter: Meter) -> None:
+    async def _interrupted(self, claimed: Claimed, meter: Meter, partial: Partial | None) -> None:
         async with asyncio.timeout(INTERRUPT_TIME.total_seconds()):
             await self._core.store.write(
-                store_interruption, claimed, meter.moved, self._core.clock.now()
+                store_interruption, claimed, meter.moved, partial, self._core.clock.now()
             )
+
+    async def record(self) -> None:
+        """Store how far the long attempts came, so that a crash costs them little; one round."""
+        found = []
+        for running in self.running.values():
+            partial = running.reached()
+            if partial is not None:
+                running.recorded = True
+                found.append((running.claimed, partial))
+        if found:
+            await self._core.store.write_lazily(store_reached, found, now=self._core.clock.now())
 
     async def stop(self, number: int, reason: str, *, wait: timedelta) -> None:
         """End the attempt of that transfer, if one runs; wait for it at most `wait`."""
@@ -339,7 +369,8 @@ def store_success(
     )
     _add_attempt(db, claimed, TransferStatus.DONE, delivered.sent, protocol, delivered, now=now)
     if claimed.resume is not None or done.attempts > 1:
-        history.drop_resume(db, done.id)
+        outgoing.done_resume(db, done.id, host.name)
+        history.drop_resume(db, done.id)  # what is left at other hosts is removed there
     hosts.count(db, host.name, sent=delivered.sent, micros=took // timedelta(microseconds=1))
     history.add_rate(db, entry.name, delivered.sent, took, now=now)
     _settle_state(db, done, entry, core, now=now)
@@ -431,6 +462,8 @@ def store_failure(
     if present is None:
         return None, True
     host, entry = claimed.host.host, claimed.entry
+    if claimed.resume is not None:
+        outgoing.done_resume(db, present.id, host.name)
     _add_attempt(db, claimed, TransferStatus.STOP, sent, protocol, None, now=now)
     if present.status is not TransferStatus.EXEC:
         return None, True  # stopped, held or replaced meanwhile: that decision stands
@@ -477,7 +510,9 @@ def store_failure(
         error=True,
         reason=reason,
     )
-    if partial is not None and failed.status is TransferStatus.RETR:
+    if failed.status is not TransferStatus.RETR:
+        history.drop_resume(db, failed.id)
+    elif partial is not None:
         history.put_resume(db, failed.id, host.name, asdict(partial), now=now)
     hosts.failed(db, host.name, reason.text)
     teller.failed(
@@ -513,7 +548,25 @@ def left_behind(claimed: Claimed, access: Access, path: str) -> Partial | None:
     return Partial(name=name, offset=0, version="")
 
 
-def store_interruption(db: Connection, claimed: Claimed, sent: int, now: datetime) -> None:
+def _ended(running: Running) -> Claimed:
+    """Return the claim, with a mark when the store has a resume record of it."""
+    claimed = running.claimed
+    return replace(claimed, resume={}) if running.recorded and not claimed.resume else claimed
+
+
+def store_reached(
+    db: Connection, found: Sequence[tuple[Claimed, Partial]], *, now: datetime
+) -> None:
+    """Store what later attempts could go on with."""
+    for claimed, partial in found:
+        present = transfers.get(db, claimed.transfer.id)
+        if present is not None and present.status is TransferStatus.EXEC:
+            history.put_resume(db, present.id, claimed.host.name, asdict(partial), now=now)
+
+
+def store_interruption(
+    db: Connection, claimed: Claimed, sent: int, partial: Partial | None, now: datetime
+) -> None:
     """Store that the daemon or the destination stopped in the middle: INTR, to be sent again."""
     present = transfers.get(db, claimed.transfer.id)
     if present is None or present.status is not TransferStatus.EXEC:
@@ -523,6 +576,8 @@ def store_interruption(db: Connection, claimed: Claimed, sent: int, now: datetim
         present, status=TransferStatus.RETR, reason=reason, comment=reason.text, due_at=now
     )
     transfers.save(db, back, now=now)
+    if partial is not None:
+        history.put_resume(db, back.id, claimed.host.name, asdict(partial), now=now)
     history.step(
         db,
         back.id,

@@ -53,6 +53,7 @@ def _requeue(db: Connection, number: int, now: datetime) -> None:
 async def sweep(core: Core, started: datetime) -> int:
     """Remove temporary files and objects that nothing refers to; return how many."""
     parked = frozenset(await core.store.read(files.parked_names))
+    parked |= frozenset(await core.store.read(outgoing.half_names))
     removed = 0
     for volume in core.objects.volumes:
         removed += await core.threads.run(

@@ -15,7 +15,7 @@ from ecpds.engine.telling import Teller
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Reason
 from ecpds.objects import sweep
-from ecpds.store import accounts, files, history, multipart, products, transfers
+from ecpds.store import accounts, files, history, multipart, outgoing, products, transfers
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -117,6 +117,7 @@ class Retention:
         )  # their files go below, as any that nobody claims
         before = now - PARKED_FOR
         kept = await self._core.store.write(files.forget_parked, before=before)
+        kept += await self._core.store.write(outgoing.forget_halves, before=before)
         for volume in self._core.objects.volumes:
             await self._core.threads.run(
                 "disk", sweep.sweep_temporaries, volume, frozenset(kept), before

@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.content import UploadSink
 from ecpds.engine.core import Core, HostEntry, Snapshot
 from ecpds.engine.listed import fetch_listed
+from ecpds.engine.receiving import Halves
 from ecpds.engine.retrievalcontrol import RetrievalControl
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import standby_after
@@ -27,8 +29,9 @@ from ecpds.model.transfer import DataFile, Reason, Transfer
 from ecpds.objects.directory import Stored
 from ecpds.store import files, groups, history, transfers
 from ecpds.store.db import Connection
+from ecpds.transfer.contract import TransferModule
 from ecpds.transfer.fetch import fetch
-from ecpds.transfer.meter import Meter
+from ecpds.transfer.meter import Meter, Watch
 
 log = get_logger(__name__)
 
@@ -72,13 +75,20 @@ class RetrievalScheduler:
     """The retrievals of one Destination."""
 
     def __init__(
-        self, core: Core, name: str, *, slots: RetrievalSlots, stored: Callable[[str], None]
+        self,
+        core: Core,
+        name: str,
+        *,
+        slots: RetrievalSlots,
+        halves: Halves,
+        stored: Callable[[str], None],
     ) -> None:
         self.name = name
         self.running = 0
         self.meters: dict[int, Meter] = {}
         self._core = core
         self._slots = slots
+        self._halves = halves
         self._stored = stored
         self._teller = Teller(node=core.node)
         self._wake = asyncio.Event()
@@ -191,16 +201,13 @@ class RetrievalScheduler:
         watch = access.fetching
         if self._slots.control.stall is not None:
             watch = replace(watch, stall=self._slots.control.stall)
-        upload = self._core.objects.create(max(file.size, 0))
-        try:
-            async with self._core.pool.session(access) as module:
-                if file.is_list:
-                    sink = UploadSink(upload, self._core.threads)
-                    _, peer = await fetch_listed(
-                        module, file.source, sink, around=self._core.around, watch=watch,
-                        meter=meter, expected_size=file.size if check else -1,
-                    )  # fmt: skip
-                    return await self._core.objects.seal(upload), peer
+        expected = file.size if check else -1
+        async with self._core.pool.session(access) as module:
+            if file.is_list:
+                return await self._fetch_list(module, file, watch, meter, expected)
+            receiving = await self._halves.begin(file, host.name, module)
+            upload = receiving.upload
+            try:
                 fetched = await fetch(
                     module,
                     file.source,
@@ -208,10 +215,30 @@ class RetrievalScheduler:
                     around=self._core.around,
                     watch=watch,
                     meter=meter,
-                    expected_size=file.size,
-                    check_size=check,
+                    expected_size=expected,
+                    offset=upload.received,
                 )
-            return await self._core.objects.seal(upload), fetched.peer
+                stored = await self._core.objects.seal(upload)
+                await self._halves.done(receiving)
+            except BaseException as error:
+                await self._halves.broke(receiving, error)
+                raise
+            finally:
+                upload.close()
+        return stored, fetched.peer
+
+    async def _fetch_list(
+        self, module: TransferModule[Any], file: DataFile, watch: Watch, meter: Meter, expected: int
+    ) -> tuple[Stored, str]:
+        """Fetch the files that the source lists, one behind the other."""
+        upload = self._core.objects.create(max(file.size, 0))
+        try:
+            sink = UploadSink(upload, self._core.threads)
+            _, peer = await fetch_listed(
+                module, file.source, sink, around=self._core.around, watch=watch, meter=meter,
+                expected_size=expected,
+            )  # fmt: skip
+            return await self._core.objects.seal(upload), peer
         except BaseException:
             upload.discard()
             raise

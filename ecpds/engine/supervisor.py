@@ -17,6 +17,8 @@ from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
 from ecpds.engine.groups import LOOK_EVERY as GROUPS_EVERY
 from ecpds.engine.groups import GroupWatch
+from ecpds.engine.leftovers import Leftovers
+from ecpds.engine.receiving import Halves
 from ecpds.engine.recovery import sweep
 from ecpds.engine.retention import Retention
 from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
@@ -31,6 +33,8 @@ log = get_logger(__name__)
 FORGET_EVERY = timedelta(hours=1)
 FIGURES_EVERY = timedelta(seconds=10)
 PACK_EVERY = timedelta(seconds=5)
+RECORD_EVERY = timedelta(seconds=2)
+LEFTOVERS_EVERY = timedelta(seconds=10)
 
 Key = tuple[str, str, str]  # kind of scheduler, destination, acquisition host
 
@@ -59,6 +63,8 @@ class Engine:
         self.slots = Slots(settings.transfers)
         self.retrieval_slots = RetrievalSlots(settings.retrievals)
         self.acquisition_slots = asyncio.Semaphore(settings.acquisition_hosts)
+        self.halves = Halves(core)
+        self.leftovers = Leftovers(core)
         self.retention = Retention(core)
         self.eventlog = EventLog(core)
         self.disseminations: dict[str, DestinationScheduler] = {}
@@ -81,12 +87,15 @@ class Engine:
             self._supervised("retention", self.retention.run)
             self._supervised("eventlog", self.eventlog.run)
             self._supervised("pool", core.pool.run)
+            self._supervised("mail", core.mailer.run)
             self._supervised("breakers", self._probe_hosts)
             self._supervised("hints", self._follow_hints)
             self._supervised("sweep", self._sweep)
             group.create_task(every("forget", FORGET_EVERY, self.retention.forget, clock))
             group.create_task(every("groups", GROUPS_EVERY, groups.look, clock))
             group.create_task(every("packing", PACK_EVERY, self.attempts.packing.work_ahead, clock))
+            group.create_task(every("records", RECORD_EVERY, self._record, clock))
+            group.create_task(every("leftovers", LEFTOVERS_EVERY, self.leftovers.remove, clock))
             group.create_task(every("figures", FIGURES_EVERY, self._figures, clock))
             self.follow()
             self.is_running.set()
@@ -149,7 +158,9 @@ class Engine:
         return made
 
     def _retrieval(self, name: str) -> RetrievalScheduler:
-        made = RetrievalScheduler(self.core, name, slots=self.retrieval_slots, stored=self.poke)
+        made = RetrievalScheduler(
+            self.core, name, slots=self.retrieval_slots, halves=self.halves, stored=self.poke
+        )
         self.retrievals[name] = made
         return made
 
@@ -255,6 +266,11 @@ class Engine:
 
     async def _sweep(self) -> None:
         await sweep(self.core, self._started_at)
+
+    async def _record(self) -> None:
+        """Store how far long transfers came."""
+        await self.attempts.record()
+        await self.halves.record()
 
     async def _figures(self) -> None:
         """Refresh the gauges that are counted from the store."""
