@@ -17,6 +17,7 @@ from ecpds.base import tls
 from ecpds.base.bus import Bus
 from ecpds.base.clock import Clock, SystemClock
 from ecpds.base.failpoints import Failpoints
+from ecpds.base.mail import Mailer
 from ecpds.base.metrics import Metrics
 from ecpds.base.passwords import Passwords, random_password, random_token, token_hash
 from ecpds.base.settings import Settings
@@ -195,6 +196,9 @@ def make_core(
         catalogue=make_catalogue(registry),
         configuration=Configuration(
             store, vault, registry, settings.file_roots, settings.node.name
+        ),
+        mailer=Mailer(
+            settings.mail, settings.data_dir / "mail", threads, clock, settings.node.public_host
         ),
     )
 

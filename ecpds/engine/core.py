@@ -13,6 +13,7 @@ from typing import Any
 from ecpds.base.bus import Bus
 from ecpds.base.clock import Clock
 from ecpds.base.failpoints import Failpoints
+from ecpds.base.mail import Mailer
 from ecpds.base.metrics import Metrics
 from ecpds.base.passwords import Passwords
 from ecpds.base.settings import Settings
@@ -240,6 +241,7 @@ class Core:
     around: Surroundings
     catalogue: Catalogue
     configuration: Configuration
+    mailer: Mailer
 
     @property
     def snapshot(self) -> Snapshot:

@@ -88,6 +88,7 @@ class Engine:
             self._supervised("eventlog", self.eventlog.run)
             self._supervised("pool", core.pool.run)
             self._supervised("mail", core.mailer.run)
+            self._supervised("mail", core.mailer.run)
             self._supervised("breakers", self._probe_hosts)
             self._supervised("hints", self._follow_hints)
             self._supervised("sweep", self._sweep)
