@@ -42,7 +42,7 @@ async def can_put(there: Site, module: Module) -> None:
 
 
 async def can_resume_put(there: Site, module: Module) -> None:
-    if Feature.ATOMIC_PUT in module.features:
+    if Feature.ATOMIC_PUT | Feature.RESUME_PUT in module.features:
         await can_resume_an_upload(there, module)
         return
     there.peer.put("f", b"con")
