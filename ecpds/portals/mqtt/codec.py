@@ -206,8 +206,10 @@ class Reader:
         if self.left:
             raise Broken("the packet is longer than its content")
 
-    def properties(self, allowed: frozenset[int]) -> tuple[dict[int, Value], User]:
-        """Read properties: those that may come once, and the user's."""
+    def properties(
+        self, allowed: frozenset[int], unfit: Reason = Reason.PROTOCOL_ERROR
+    ) -> tuple[dict[int, Value], User]:
+        """Read properties: those that may come once, and the user's; `unfit` is for others."""
         length = self.varint()
         if length > self.left:
             raise Broken("the properties are longer than the packet")
@@ -219,24 +221,29 @@ class Reader:
             count += 1
             if count > MOST_PROPERTIES:
                 raise Broken("too many properties", Reason.TOO_LARGE)
-            inner.property(allowed, found, user)
+            inner.property(allowed, unfit, found, user)
         return found, tuple(user)
 
     def property(
-        self, allowed: frozenset[int], found: dict[int, Value], user: list[tuple[str, str]]
+        self,
+        allowed: frozenset[int],
+        unfit: Reason,
+        found: dict[int, Value],
+        user: list[tuple[str, str]],
     ) -> None:
         """Read one property into `found` or `user`."""
         key = self.varint()
         if key not in _KNOWN:
             raise Broken(f"property {key} is unknown")
-        if key not in allowed:
-            raise Broken(f"property {key} is not for this packet", Reason.PROTOCOL_ERROR)
         if key == P.USER:
             user.append((self.text(), self.text()))
             return
+        value = self._value(key)
+        if key not in allowed:
+            raise Broken(f"property {key} is not for this packet", unfit)
         if key in found:
             raise Broken(f"property {key} comes twice", Reason.PROTOCOL_ERROR)
-        found[key] = self._value(key)
+        found[key] = value
 
     def _value(self, key: int) -> Value:
         if key in _BINARY:

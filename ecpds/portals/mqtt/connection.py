@@ -16,6 +16,7 @@ from ecpds.model.message import Message
 from ecpds.portals.mqtt.codec import Broken, Framer, Kind, P, Reason
 from ecpds.portals.mqtt.packets import (
     PINGRESP,
+    V3,
     V5,
     Ack,
     Connect,
@@ -76,7 +77,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, peer: str, *, publishing: Publishing | None = None) -> None:
         """`publishing` takes what clients publish; None refuses it."""
         self.peer = peer
-        self.version = V5
+        self.version = V3  # until CONNECT says otherwise: the one that is not told reasons
         self.paused = False
         self.largest = 2**28
         self.keep_alive = 0.0  # seconds of silence after which the client is lost
@@ -261,21 +262,11 @@ class Connection(asyncio.Protocol):
             self._leave(found)
 
     def _begin(self, first: int, body: bytes) -> None:
-        # the version byte is behind the name, whose length all known versions share
-        if body[:6] == b"\x00\x04MQTT" and len(body) > 6:
-            self.version = min(body[6], V5)
-        try:
-            found = parse_connect(first, body)
-        except Broken as error:
-            if first >> 4 != Kind.CONNECT or not self._may_answer(error.reason):
-                self.hang_up()
-                return
-            raise
+        if first >> 4 == Kind.CONNECT and body[:6] == b"\x00\x04MQTT" and len(body) > 6:
+            self.version = V5 if body[6] >= V5 else V3
+        found = parse_connect(first, body)
         self.version = found.version
         self._hand_over(found)
-
-    def _may_answer(self, reason: Reason) -> bool:
-        return self.version == V5 or reason is Reason.UNSUPPORTED_VERSION
 
     def _hand_over(self, found: Packet) -> None:
         self._held = True
@@ -303,6 +294,9 @@ class Connection(asyncio.Protocol):
         if found.reason == 0:
             self.will = None
         if found.session_expiry is not None:
+            is_durable = self.session is not None and self.session.is_durable
+            if found.session_expiry and not is_durable:
+                raise Broken("a session cannot last longer at its end", Reason.PROTOCOL_ERROR)
             self.lasts = timedelta(seconds=found.session_expiry)
         self.hang_up()
 
@@ -313,16 +307,14 @@ class Connection(asyncio.Protocol):
             raise Broken("clients may not publish", Reason.NOT_AUTHORISED)
         if P.TOPIC_ALIAS in found.properties:
             raise Broken("topic aliases were not offered", Reason.BAD_ALIAS)
-        if found.topic.startswith("$"):
-            raise Broken("this topic is the server's own", Reason.NOT_AUTHORISED)
-        if found.qos == 2 and self._is_repeated(found):
-            return
-        count = self._publishing(message_of(found), self.session)
-        reason = Reason.SUCCESS if count else Reason.NO_SUBSCRIBERS
-        if found.qos == 1:
-            self._answer(Kind.PUBACK, found.identifier, reason)
-        elif found.qos == 2:
-            self._answer(Kind.PUBREC, found.identifier, reason)
+        reason = Reason.NOT_AUTHORISED  # topics of the server's own
+        if not found.topic.startswith("$"):
+            if found.qos == 2 and self._is_repeated(found):
+                return
+            count = self._publishing(message_of(found), self.session)
+            reason = Reason.SUCCESS if count or found.qos == 2 else Reason.NO_SUBSCRIBERS
+        if found.qos:
+            self._answer(Kind.PUBACK if found.qos == 1 else Kind.PUBREC, found.identifier, reason)
 
     def _is_repeated(self, found: Publish) -> bool:
         if found.identifier in self._received:

@@ -179,7 +179,7 @@ def parse_connect(first: int, body: bytes) -> Connect:
     _check_connect_flags(flags, version)
     keep_alive = reader.two()
     found, _ = reader.properties(_OF_CONNECT) if version == V5 else ({}, ())
-    client = reader.text()
+    client = _client(reader) if version == V5 else reader.text()
     will = _will(reader, flags, version) if flags & 4 else None
     user_name = reader.text() if flags & 128 else None
     password = reader.binary() if flags & 64 else None
@@ -198,6 +198,15 @@ def parse_connect(first: int, body: bytes) -> Connect:
     )
 
 
+def _client(reader: Reader) -> str:
+    left = reader.left
+    try:
+        return reader.text()
+    except Broken as error:
+        is_whole = reader.left < left - 2  # bytes were there, and are no text
+        raise Broken(str(error), Reason.BAD_CLIENT_ID if is_whole else error.reason) from None
+
+
 def _check_connect_flags(flags: int, version: int) -> None:
     if flags & 1:
         raise Broken("a reserved flag of CONNECT is set")
@@ -212,6 +221,7 @@ def _will(reader: Reader, flags: int, version: int) -> Will:
     topic, payload = reader.text(), reader.binary()
     if not is_topic(topic):
         raise Broken("the topic of the will is none")
+    _check_response(found)
     return Will(
         topic=topic,
         payload=payload,
@@ -249,10 +259,10 @@ def _after_connect(kind: Kind, reader: Reader, version: int) -> Packet:
     raise Broken(f"{kind.name} is not for servers", Reason.PROTOCOL_ERROR)
 
 
-def _identifier(reader: Reader) -> int:
+def _identifier(reader: Reader, zero: Reason = Reason.PROTOCOL_ERROR) -> int:
     number = reader.two()
     if not number:
-        raise Broken("a packet identifier is 0", Reason.PROTOCOL_ERROR)
+        raise Broken("a packet identifier is 0", zero)
     return number
 
 
@@ -266,9 +276,7 @@ def _publish(flags: int, body: bytes, version: int) -> Publish:
     found, user = reader.properties(_OF_PUBLISH) if version == V5 else ({}, ())
     if not (is_topic(topic) or (not topic and P.TOPIC_ALIAS in found)):
         raise Broken("the topic of a PUBLISH is none", _topic_reason(topic))
-    response = found.get(P.RESPONSE_TOPIC)
-    if response is not None and not is_topic(str(response)):
-        raise Broken("the response topic is none", Reason.PROTOCOL_ERROR)
+    _check_response(found)
     return Publish(
         topic=topic,
         payload=reader.rest(),
@@ -279,6 +287,12 @@ def _publish(flags: int, body: bytes, version: int) -> Publish:
         properties=found,
         user=user,
     )
+
+
+def _check_response(found: Properties) -> None:
+    response = found.get(P.RESPONSE_TOPIC)
+    if response is not None and not is_topic(str(response)):
+        raise Broken("the response topic is none", Reason.PROTOCOL_ERROR)
 
 
 def _topic_reason(topic: str) -> Reason:
@@ -299,8 +313,8 @@ def _ack(kind: Kind, reader: Reader, version: int) -> Ack:
 
 
 def _subscribe(reader: Reader, version: int) -> Subscribe:
-    identifier = _identifier(reader)
-    found, _ = reader.properties(_OF_SUBSCRIBE) if version == V5 else ({}, ())
+    identifier = _identifier(reader, Reason.MALFORMED)
+    found, _ = reader.properties(_OF_SUBSCRIBE, Reason.MALFORMED) if version == V5 else ({}, ())
     wishes = []
     while reader.left:
         wishes.append(_wish(reader, version))
@@ -328,9 +342,9 @@ def _wish(reader: Reader, version: int) -> Wish:
 
 
 def _unsubscribe(reader: Reader, version: int) -> Unsubscribe:
-    identifier = _identifier(reader)
+    identifier = _identifier(reader, Reason.MALFORMED)
     if version == V5:
-        reader.properties(_OF_UNSUBSCRIBE)
+        reader.properties(_OF_UNSUBSCRIBE, Reason.MALFORMED)
     filters = []
     while reader.left:
         name = reader.text()

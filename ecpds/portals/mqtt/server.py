@@ -383,7 +383,11 @@ class MqttPortal:
             self._gone(client)
             raise
         properties = self._connack(found, name, session)
-        connection.write(connack(found.version, present=is_present, found=properties))
+        answer = connack(found.version, present=is_present, found=properties)
+        if len(answer) > connection.largest:
+            connection.hang_up()  # what may not be sent cannot be told
+            return client
+        connection.write(answer)
         connection.go_on()
         session.resume()
         return client
