@@ -47,7 +47,8 @@ test: venv peers ## every test, against real servers and clients (as root they a
 	@$(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
 
 conformance: venv peers ## modules against real servers, portals against real clients
-	@$(PYTEST) -n $(WORKERS) --dist loadgroup tests/conformance $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadgroup -p ecpds.conformance.results \
+		--conformance-page docs/conformance.md tests/conformance $(ARGS)
 
 crash: venv ## kill the daemon everywhere, restart, look
 	@$(PYTEST) tests/crash $(ARGS)

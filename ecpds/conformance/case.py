@@ -64,7 +64,8 @@ class Case:
     sets_times: bool = True  # the suite can give a file its time
     has_directories: bool = True  # empty ones exist and missing ones are missed; else keys only
     many: int = 100_000  # entries of the longest listing
-    quirks: tuple[str, ...] = ()  # what people should know of this server, for the results page
+    about: Callable[[], str] = str  # name and version of the server, for the results page
+    quirks: tuple[str, ...] = ()  # what people should know of it
 
     @property
     def features(self) -> Feature:
