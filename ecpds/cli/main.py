@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+from ecpds.cli import legacy
 from ecpds.cli.codes import CommandError, Exit, exit_of
 from ecpds.cli.verbs import Parser, Verb, reason_of
 from ecpds.model.errors import EcpdsError
@@ -92,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     command = given[0] if given else "--help"
+    if legacy.is_legacy(given):
+        return legacy.run(given)
     if command in {"-h", "--help", "help"}:
         print(overview(), file=sys.stdout if given else sys.stderr)
         return Exit.DONE if given else Exit.USAGE
@@ -131,7 +134,11 @@ def overview() -> str:
     ]
     lines += ["", "commands:"]
     lines += [f"  {name:<13} {line}" for name, (_, line) in COMMANDS.items()]
-    return "\n".join([*lines, "", "`ecpds COMMAND --help` tells more."])
+    lines += [
+        "",
+        "`ecpds COMMAND --help` tells more.  Options with one - are those of the original",
+    ]
+    return "\n".join([*lines, "command, such as `ecpds -destination D -source F`."])
 
 
 def family(command: str) -> str:
