@@ -240,13 +240,13 @@ class Attempts:
         )
         self._core.failpoints.hit("attempt.committed")
         took = (delivered.finished_at - delivered.started_at).total_seconds()
-        metrics, name = self._core.metrics, claimed.entry.name
-        metrics.finished.labels(name, protocol, "done").inc()
-        metrics.sent_bytes.labels(name, protocol, "done").inc(delivered.sent)
-        metrics.duration.labels(protocol).observe(took)
-        waited = claimed.started_at - claimed.transfer.due_at
-        metrics.queue_wait.observe(max(waited.total_seconds(), 0.0))
-        log.info("transfer done", bytes=delivered.sent, path=delivered.path, seconds=round(took, 3))
+        waited = (claimed.started_at - claimed.transfer.due_at).total_seconds()
+        self._core.metrics.delivered(
+            claimed.entry.name, protocol, sent=delivered.sent, took=took, waited=max(waited, 0.0)
+        )
+        log.debug(
+            "transfer done", bytes=delivered.sent, path=delivered.path, seconds=round(took, 3)
+        )
 
     async def _failed(
         self,
@@ -384,6 +384,7 @@ def store_success(
         network=host.network_name,
         close=timedelta(0),
         now=now,
+        delivered=delivered,
     )
     if deleted:
         files.mark_unused(db, claimed.file.id)

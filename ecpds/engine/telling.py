@@ -14,6 +14,7 @@ from ecpds.engine.core import DestinationEntry
 from ecpds.model.transfer import DataFile, Reason, Transfer
 from ecpds.store import history
 from ecpds.store.db import Connection
+from ecpds.transfer.contract import Delivered
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -106,6 +107,7 @@ class Teller:
         network: str,
         close: timedelta,
         now: datetime,
+        delivered: Delivered | None = None,
     ) -> None:
         """UPH: a transfer reached a remote host."""
         fields = self.about(transfer, file, entry) | {
@@ -125,6 +127,13 @@ class Teller:
             "status": "DONE",
             "outcome": "ok",
         }
+        if delivered is not None and delivered.filters:
+            fields["compression"] = {
+                "name": delivered.filters,
+                "on_the_fly": delivered.on_the_fly,
+            }
+        if delivered is not None and delivered.statistics:
+            fields["tcp"] = dict(delivered.statistics)
         self.tell(db, self.record("UPH", now, **fields), now=now)
 
     def failed(

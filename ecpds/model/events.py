@@ -155,29 +155,47 @@ FALSE_WHEN_MISSING: Final = frozenset(
 )
 
 
+_STEPS: Final = {
+    kind: tuple((f"{name}=", path, tuple(path.split("."))) for name, path in fields)
+    for kind, fields in FIELDS.items()
+}
+
+
 def classic(record: Mapping[str, Any]) -> str | None:
     """Return the classic line without line end; None for types of the JSON form only."""
-    fields = FIELDS.get(record["type"])
+    fields = _STEPS.get(record["type"])
     if fields is None:
         return None
-    parts = [record["type"], *(f"{name}={_value(record, path)}" for name, path in fields)]
+    parts = [record["type"]]
+    parts += [name + _value(record, path, steps) for name, path, steps in fields]
     failed = record.get("outcome") in {"failed", "ignored"}
     if record["type"] == "RET" and failed:
-        parts += ["Status=false", f"Message={_value(record, 'error.message')}"]
+        parts += ["Status=false", f"Message={_error_message(record)}"]
     if record["type"] == "PRS" and failed:
-        parts.append(f"ErrorMessage={_value(record, 'error.message')}")
+        parts.append(f"ErrorMessage={_error_message(record)}")
     return ";".join(parts)
 
 
-def _value(record: Mapping[str, Any], path: str) -> str:
+def _error_message(record: Mapping[str, Any]) -> str:
+    return _value(record, "error.message", ("error", "message"))
+
+
+def _value(record: Mapping[str, Any], path: str, steps: tuple[str, ...]) -> str:
     value: Any = record
-    for step in path.split("."):
+    for step in steps:
         value = value.get(step) if isinstance(value, Mapping) else None
     if value is None and path in FALSE_WHEN_MISSING:
         return "false"
     if path in _TIMES and isinstance(value, str):
-        return classic_time(datetime.fromisoformat(value))
+        return _classic_stamp(value)
     return classic_text(value)
+
+
+def _classic_stamp(text: str) -> str:
+    """Return the classic form of a time in a record; those of our own records are only cut."""
+    if len(text) == len("2031-05-04T10:00:00.000Z") and text.endswith("Z"):
+        return f"{text[:10]} {text[11:19]}.{text[20:23].rstrip('0') or '0'}"
+    return classic_time(datetime.fromisoformat(text))
 
 
 def classic_text(value: object) -> str:
@@ -186,6 +204,8 @@ def classic_text(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, Mapping):  # as ss(8) writes them
+        value = " ".join(f"{name}:{one}" for name, one in value.items())
     text = str(value).replace("%", "%25").replace(";", "%3B")
     return text.replace("\r", "%0D").replace("\n", "%0A")
 

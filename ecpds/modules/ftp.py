@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, Self
@@ -75,6 +75,7 @@ class FtpModule(TransferModule[FtpOptions]):
         self._session = session
         self._around = around
         self._options = session.options
+        self._statistics: Mapping[str, int] = {}  # of the last data connection
 
     @classmethod
     def naming(cls, options: FtpOptions) -> Naming:
@@ -121,6 +122,10 @@ class FtpModule(TransferModule[FtpOptions]):
     def peer(self) -> str:
         """Return the address of the server."""
         return self._session.link.peer
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knew of the last data connection at its end."""
+        return self._statistics
 
     async def alive(self) -> bool:
         """Tell whether the session may be used for another file."""
@@ -258,6 +263,7 @@ class FtpModule(TransferModule[FtpOptions]):
             while block := await flow.channel.read(session.limits.data):
                 received += len(block)
                 yield block
+            self._statistics = flow.channel.statistics()
             await flow.channel.finish(session.limits.data)
             await session.flows.conclude(flow, act)
         # a box on the way may end the data in order although the server has sent it all
@@ -282,6 +288,7 @@ class FtpModule(TransferModule[FtpOptions]):
         try:
             async with session.flows.flow(act) as flow:
                 await put.copy(flow.channel, source)
+                self._statistics = flow.channel.statistics()
                 await flow.channel.finish(session.limits.data)
                 put.all_sent = True
                 await session.flows.conclude(flow, act)

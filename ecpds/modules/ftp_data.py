@@ -18,12 +18,13 @@ import socket
 import ssl
 import struct
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final, cast
 
 from ecpds.model.errors import ConnectionLost, Phase, RemoteError, RemoteTransient
 from ecpds.modules.trust import ClientContext, tls_error
-from ecpds.transfer.sockets import SocketTuning
+from ecpds.transfer.sockets import SocketTuning, statistics
 
 READ: Final = 256 * 1024
 """Bytes that one read of a plain socket may give."""
@@ -56,6 +57,10 @@ class DataChannel(ABC):
     @abstractmethod
     def interrupt(self) -> None:
         """Make the read or write under way fail."""
+
+    @abstractmethod
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the connection, while it is open."""
 
 
 class PlainChannel(DataChannel):
@@ -109,6 +114,10 @@ class PlainChannel(DataChannel):
         """Make the read or write under way fail."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the connection."""
+        return statistics(self._sock)
 
 
 class TlsChannel(DataChannel):
@@ -221,6 +230,10 @@ class TlsChannel(DataChannel):
         """Make the read or write under way fail."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the connection."""
+        return statistics(self._sock)
 
 
 async def wait_writable(sock: socket.socket) -> None:

@@ -50,6 +50,9 @@ async def test_content_is_compressed_on_its_way(tmp_path: Path) -> None:
         assert "zstd" in transfer.comment
         steps = await rig.node.core.store.read(history.steps, number)
         assert "% of 620000" in steps[-1].comment
+        await rig.node.engine.eventlog.drain()
+        log = (rig.node.settings.data_dir / "log" / "events.log").read_text()
+        assert "Compressed=zstd;CompressedOnTheFly=true" in log
 
 
 @pytest.mark.parametrize(
