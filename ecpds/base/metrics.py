@@ -87,6 +87,24 @@ class Metrics:
         )
         self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
 
+        self._delivered: dict[tuple[str, str], tuple[Counter, Counter, Histogram]] = {}
+
+    def delivered(
+        self, destination: str, protocol: str, *, sent: int, took: float, waited: float
+    ) -> None:
+        """Count a success; the look-up of labels costs more than counting, so it is kept."""
+        found = self._delivered.get((destination, protocol))
+        if found is None:
+            found = self._delivered[destination, protocol] = (
+                self.finished.labels(destination, protocol, "done"),
+                self.sent_bytes.labels(destination, protocol, "done"),
+                self.duration.labels(protocol),
+            )
+        found[0].inc()
+        found[1].inc(sent)
+        found[2].observe(took)
+        self.queue_wait.observe(waited)
+
     def text(self) -> bytes:
         """Return the Prometheus text form."""
         return generate_latest(self.registry)

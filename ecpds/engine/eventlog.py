@@ -17,7 +17,7 @@ from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core
 from ecpds.model.events import classic
 from ecpds.store import history
-from ecpds.store.codec import dump
+from ecpds.store.codec import load
 
 log = get_logger(__name__)
 
@@ -92,9 +92,8 @@ class EventLog:
             while rows := await self._core.store.read(history.unwritten, limit=BATCH):
                 await self._write_rows(rows)
 
-    async def _write_rows(self, rows: Sequence[tuple[int, dict[str, Any]]]) -> None:
-        records = [record for _, record in rows]
-        await self._core.threads.run("disk", self._write, records)
+    async def _write_rows(self, rows: Sequence[tuple[int, str]]) -> None:
+        records = await self._core.threads.run("disk", self._write, [text for _, text in rows])
         self._core.failpoints.hit("eventlog.written")
         await self._core.store.write_lazily(history.written, rows[-1][0])
         self._core.metrics.events_written.inc(len(rows))
@@ -102,9 +101,11 @@ class EventLog:
             name = record.get("destination", {}).get("name", "")
             self._core.bus.tell("event", record["id"], destination=name)
 
-    def _write(self, records: Sequence[dict[str, Any]]) -> None:
+    def _write(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = [load(text) for text in texts]
         if self._classic is not None:
             lines = [line for record in records if (line := classic(record)) is not None]
             self._classic.append(lines)
         if self._json is not None:
-            self._json.append([dump(record) for record in records])
+            self._json.append(texts)
+        return records

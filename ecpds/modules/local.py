@@ -19,7 +19,7 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar, Final, ParamSpec, Self, TypeVar
 
@@ -51,6 +51,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 KERNEL_BLOCK: Final = 8 * 1024 * 1024
+KEEP: Final = timedelta(seconds=10)
 LISTED: Final = 500
 """Entries of one visit to the disk pool while listing."""
 
@@ -131,6 +132,11 @@ class FileModule(TransferModule[FileOptions]):
     def naming(cls, options: FileOptions) -> Naming:
         """Return how files are named until complete."""
         return options.naming()
+
+    @classmethod
+    def keep_alive(cls, options: FileOptions) -> timedelta:
+        """Return how long a session is kept: it holds nothing but the directory used last."""
+        return KEEP
 
     @classmethod
     @asynccontextmanager

@@ -101,14 +101,20 @@ class ObjectDirectory:
     def create(self, size: int | None = None, *, only: Iterable[str] = ()) -> Upload:
         """Begin an object of about `size` bytes on a volume with room; StorageFull if none has."""
         volume = self._choose(size or 0, frozenset(only))
-        key = f"{self._clock.now():%Y%m%d/%H}/{self._random.getrandbits(96):024x}"
-        path = volume.temporary / key.rpartition("/")[2]
+        key, name = self._new_key()
+        path = f"{volume.temporary_text}/{name}"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise full(error, volume) from error
         self._failpoints.hit("objects.opened")
-        return Upload(volume, key, path, descriptor)
+        return Upload(volume, key, Path(path), descriptor)
+
+    def _new_key(self) -> tuple[str, str]:
+        """Return a new key and its last part."""
+        now = self._clock.now()
+        name = f"{self._random.getrandbits(96):024x}"
+        return f"{now.year:04}{now.month:02}{now.day:02}/{now.hour:02}/{name}", name
 
     def reopen(self, volume: str, temporary: str, size: int) -> Upload:
         """Go on with a parked upload; NotFound when its file is gone or shorter than `size`."""
@@ -283,7 +289,7 @@ class ObjectDirectory:
     def open(self, volume: str, key: str) -> int:
         """Return a read-only descriptor, to be closed by the caller; NotFound when it is gone."""
         try:
-            return os.open(self.path(volume, key), os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"{self.volume(volume).path_text}/{key}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise NotFound(f"object {key} is missing on volume {volume}") from None
 

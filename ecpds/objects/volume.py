@@ -23,6 +23,8 @@ class Volume:
     def __init__(self, name: str, path: Path, *, reserve: int = 0, weight: int = 100) -> None:
         self.name = name
         self.path = path
+        self.path_text = str(path)  # opened for every small file
+        self.temporary_text = str(path / "tmp")
         self.reserve = reserve
         self.weight = weight
         self._free = 0

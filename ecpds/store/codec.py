@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -45,6 +46,11 @@ def length(value: timedelta | None) -> int | None:
 def maybe_length(value: int | None) -> timedelta | None:
     """Return the length of time of a column."""
     return None if value is None else timedelta(microseconds=value)
+
+
+def by_name(row: sqlite3.Row) -> dict[str, Any]:
+    """Return a wide row as a dictionary: a Row compares names one by one at each look-up."""
+    return dict(zip(row.keys(), row, strict=True))
 
 
 # Made once: json.dumps with other than its default separators builds an encoder at each call.

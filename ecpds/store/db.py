@@ -1,7 +1,9 @@
 """One writer thread with group commit, a few readers beside it, and the registry of statements.
 
-Callers hand plain functions to `write`; the writer runs all that wait in one transaction (each in a
-savepoint, so that one failure undoes only itself) and commits once.  A second thread syncs the
+Callers hand plain functions to `write`; the writer runs all that wait in one transaction and
+commits once.  When one of them fails, the batch is undone and run again with a savepoint around
+each, so that a failure undoes only itself: such a function may change nothing but the store, as
+it may run twice.  A second thread syncs the
 write-ahead log for all batches committed meanwhile and answers their callers, so that the next
 transaction runs while the disk works.  What `synchronous=FULL` does after each commit is done here
 for many commits at once; a commit survives a crash of the process even before that.
@@ -19,34 +21,26 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ecpds.base.failpoints import Failpoints
 from ecpds.model.errors import StoreError
+from ecpds.store.gather import Gathering
+from ecpds.store.statement import Statement, statement
+
+__all__ = ["Connection", "Row", "Statement", "Store", "statement"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Connection = sqlite3.Connection
 Row = sqlite3.Row
+C = TypeVar("C", bound=sqlite3.Connection)
 
 BATCH_CALLS = 256
-BATCH_SECONDS = 0.004  # longest collecting time of one batch
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One SQL text; `hot` ones may not scan a table (a test reads their plans)."""
-
-    sql: str
-    hot: bool = False
-
-
-def statement(sql: str, *, hot: bool = False) -> Statement:
-    """Declare a statement beside the one function that runs it."""
-    return Statement(" ".join(sql.split()), hot)
+BATCH_SECONDS = 0.002  # longest collecting time of one batch
+LINGER_SECONDS = 0.001  # a busy writer waits so long for one more call before it commits
 
 
 class _Call:
@@ -104,7 +98,9 @@ class Store:
         self.writes = 0
         self.busy_seconds = 0.0
         self._writer = threading.Thread(target=self._write_all, name="ecpds-writer", daemon=True)
-        self._db: Connection | None = None  # the writer's own, opened by its thread
+        self._db: Gathering | None = None  # the writer's own, opened by its thread
+        self._busy = False  # the last batch had more than two calls
+        self._ended = False  # the end was met behind a batch
         self._committed: queue.SimpleQueue[list[_Call] | None] = queue.SimpleQueue()
         self._syncer = threading.Thread(target=self._sync_all, name="ecpds-syncer", daemon=True)
         self._writer.start()
@@ -112,8 +108,15 @@ class Store:
 
     def connect(self, *, read_only: bool = False) -> Connection:
         """Open one more connection with the settings of this store."""
+        return self._connect(sqlite3.Connection, read_only=read_only)
+
+    def _connect(self, factory: type[C], *, read_only: bool = False) -> C:
         db = sqlite3.connect(
-            self.path, isolation_level=None, check_same_thread=False, cached_statements=512
+            self.path,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+            factory=factory,
         )
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA busy_timeout = 5000")
@@ -199,11 +202,10 @@ class Store:
 
     def _write_all(self) -> None:
         try:
-            self._db = self.connect()
+            self._db = self._connect(Gathering)
         except sqlite3.Error as error:
             self._broken = error
-        going_on = True
-        while going_on and (first := self._next()) is not None:
+        while not self._ended and (first := self._next()) is not None:
             batch = [first]
             begun = time.perf_counter()
             if self._db is None:
@@ -211,7 +213,7 @@ class Store:
             elif first.alone:
                 self._run_alone(self._db, first)
             else:
-                going_on = self._write_batch(self._db, batch, begun)
+                self._write_batch(self._db, batch, begun)
             self.batches += 1
             self.writes += len(batch)
             self.busy_seconds += time.perf_counter() - begun
@@ -258,41 +260,39 @@ class Store:
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller
             call.error = error
 
-    def _write_batch(self, db: Connection, batch: list[_Call], begun: float) -> bool:
-        """Run the calls that wait in one transaction; return False when the end was among them."""
-        going_on = True
+    def _write_batch(self, db: Gathering, batch: list[_Call], begun: float) -> None:
+        """Run the calls that wait in one transaction."""
         try:
             db.execute("BEGIN IMMEDIATE")
-            self._run(db, batch[0])
-            while len(batch) < BATCH_CALLS and time.perf_counter() - begun < BATCH_SECONDS:
-                try:
-                    call = self._calls.get_nowait()
-                except queue.Empty:
-                    break
-                if call is None:
-                    going_on = False
-                    break
-                if call.alone:
-                    self._aside = call
-                    break
-                batch.append(call)
-                self._run(db, call)
+            if not self._run_together(db, batch, begun):
+                db.execute("ROLLBACK")
+                db.execute("BEGIN IMMEDIATE")
+                for call in batch:
+                    _run_apart(db, call)
             self._failpoints.hit("store.before_commit")
             db.execute("COMMIT")
             self._failpoints.hit("store.after_commit")
         except BaseException as error:  # noqa: BLE001 - everybody in the batch must hear of it
+            db.forget()
             self._undo(db, error, batch)
-        return going_on
 
-    @staticmethod
-    def _run(db: Connection, call: _Call) -> None:
-        db.execute("SAVEPOINT one")
-        try:
-            call.result = call.fn(db, *call.args, **call.kwargs)
-        except BaseException as error:  # noqa: BLE001 - it belongs to the caller
-            call.error = error
-            db.execute("ROLLBACK TO one")
-        db.execute("RELEASE one")
+    def _run_together(self, db: Gathering, batch: list[_Call], begun: float) -> bool:
+        """Run calls while there are some; False when one fails, then all must be undone."""
+        linger = LINGER_SECONDS if self._busy else 0.0
+        whole = _run(db, batch[0])
+        while len(batch) < BATCH_CALLS and time.perf_counter() - begun < BATCH_SECONDS:
+            try:
+                call = self._calls.get(timeout=linger) if linger else self._calls.get_nowait()
+            except queue.Empty:
+                break
+            if call is None or call.alone:
+                self._ended = call is None
+                self._aside = call
+                break
+            batch.append(call)
+            whole = whole and _run(db, call)
+        self._busy = len(batch) > 2
+        return whole and _flush(db)
 
     @staticmethod
     def _undo(db: Connection, error: BaseException, batch: list[_Call]) -> None:
@@ -322,6 +322,39 @@ class Store:
         self._readers.shutdown(wait=True)
         for db in self._opened:
             db.close()
+
+
+def _run(db: Gathering, call: _Call) -> bool:
+    """Run one call; False when it failed."""
+    try:
+        call.result = call.fn(db, *call.args, **call.kwargs)
+    except BaseException:  # noqa: BLE001 - it is run again, apart, and heard of there
+        db.forget()
+        return False
+    return True
+
+
+def _run_apart(db: Gathering, call: _Call) -> None:
+    """Run one call so that its failure undoes only itself."""
+    db.execute("SAVEPOINT one")
+    try:
+        call.result = call.fn(db, *call.args, **call.kwargs)
+        db.flush()
+    except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+        call.error = error
+        db.forget()
+        db.execute("ROLLBACK TO one")
+    db.execute("RELEASE one")
+
+
+def _flush(db: Gathering) -> bool:
+    """Write what was gathered; False when a row is refused."""
+    try:
+        db.flush()
+    except sqlite3.Error:
+        db.forget()
+        return False
+    return True
 
 
 def _settle(calls: list[_Call]) -> None:

@@ -11,6 +11,7 @@ from ecpds.model.destination import Alias, Destination, DestinationState
 from ecpds.model.status import StoredState
 from ecpds.store.codec import dump, load, maybe_micros, maybe_time, plain, to_micros
 from ecpds.store.db import Connection, Row, statement
+from ecpds.store.gather import Last, set_last
 
 UPSERT = statement("""
     INSERT INTO destination
@@ -55,6 +56,7 @@ SET_RUN = statement(
 SET_OK = statement(
     "UPDATE destination SET last_ok_at = :now, last_ok_id = :id WHERE name = :name", hot=True
 )
+LAST_OK = Last(SET_OK, "name")
 
 
 def put(db: Connection, destination: Destination, *, now: datetime) -> None:
@@ -202,4 +204,4 @@ def set_run(db: Connection, name: str, state: DestinationState) -> None:
 
 def set_ok(db: Connection, name: str, transfer: int, *, now: datetime) -> None:
     """Store the last success; the hot path of a destination without trouble."""
-    db.execute(SET_OK.sql, {"name": name, "id": transfer, "now": to_micros(now)})
+    set_last(db, LAST_OK, {"name": name, "id": transfer, "now": to_micros(now)})

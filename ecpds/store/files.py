@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from ecpds.model.transfer import DataFile
 from ecpds.store.codec import (
+    by_name,
     dump,
     from_micros,
     length,
@@ -71,6 +72,7 @@ RETRIEVAL = statement(
     hot=True,
 )
 SET_FILE_COUNT = statement("UPDATE data_file SET file_count = :count WHERE id = :id")
+SET_GROUP = statement("UPDATE data_file SET transfer_group = :name WHERE id = :id")
 SET_FILE_TIME = statement("UPDATE data_file SET file_time = :time WHERE id = :id")
 MARK_UNUSED = statement("""
     UPDATE data_file SET deleted = 1
@@ -175,7 +177,8 @@ def replace_content(
     _set_metadata(db, file.id, metadata)
 
 
-def _row(row: Row) -> DataFile:
+def _row(found: Row) -> DataFile:
+    row = by_name(found)
     return DataFile(
         id=row["id"],
         instance=row["instance"],
@@ -209,6 +212,7 @@ def _row(row: Row) -> DataFile:
         deleted=bool(row["deleted"]),
         removed=bool(row["removed"]),
         file_count=row["file_count"],
+        transfer_group=row["transfer_group"],
     )
 
 
@@ -268,6 +272,11 @@ def set_retrieval(db: Connection, number: int, *, count: int, at: datetime | Non
 def set_file_count(db: Connection, number: int, count: int) -> None:
     """Tell of how many files the content consists; 0: of those that the source lists."""
     db.execute(SET_FILE_COUNT.sql, {"id": number, "count": count})
+
+
+def set_group(db: Connection, number: int, name: str) -> None:
+    """Store the name of the storage group."""
+    db.execute(SET_GROUP.sql, {"id": number, "name": name})
 
 
 def set_file_time(db: Connection, number: int, time: datetime) -> None:

@@ -22,15 +22,12 @@ from ecpds.store.codec import (
     to_micros,
 )
 from ecpds.store.db import Connection, Row, statement
+from ecpds.store.gather import Sums, add_row, add_sum, rows
 
-ADD_STEP = statement(
-    """
-    INSERT INTO transfer_history
-        (transfer, destination, time, status, host, sent, duration, comment, user, error, reason)
-    VALUES (:transfer, :destination, :time, :status, :host, :sent, :duration, :comment, :user,
-        :error, :reason)""",
-    hot=True,
-)
+STEP = rows(
+    "transfer_history", "transfer", "destination", "time", "status", "host", "sent", "duration",
+    "comment", "user", "error", "reason",
+)  # fmt: skip
 STEPS = statement(
     "SELECT * FROM transfer_history WHERE transfer = :transfer ORDER BY id LIMIT :limit", hot=True
 )
@@ -46,14 +43,10 @@ RECENT_ERRORS = statement(
     ORDER BY id DESC LIMIT :limit""",
     hot=True,
 )
-ADD_ATTEMPT = statement(
-    """
-    INSERT INTO attempt (transfer, host, protocol, started_at, finished_at, status, size, sent,
-        requeue_history, peer, path)
-    VALUES (:transfer, :host, :protocol, :started_at, :finished_at, :status, :size, :sent,
-        :requeue_history, :peer, :path)""",
-    hot=True,
-)
+ATTEMPT = rows(
+    "attempt", "transfer", "host", "protocol", "started_at", "finished_at", "status", "size",
+    "sent", "requeue_history", "peer", "path",
+)  # fmt: skip
 ATTEMPTS = statement("SELECT * FROM attempt WHERE transfer = :transfer ORDER BY id", hot=True)
 PUT_RESUME = statement("""
     INSERT INTO resume_record (transfer, host, record, updated_at)
@@ -64,20 +57,14 @@ RESUME = statement(
     "SELECT record FROM resume_record WHERE transfer = :transfer AND host = :host", hot=True
 )
 DROP_RESUME = statement("DELETE FROM resume_record WHERE transfer = :transfer", hot=True)
-ADD_INCOMING = statement(
-    """
-    INSERT INTO incoming_history (time, user, destination, transfer, data_file, file_name, action,
-        protocol, peer, bytes, started_at, duration, outcome, comment)
-    VALUES (:time, :user, :destination, :transfer, :data_file, :file_name, :action, :protocol,
-        :peer, :bytes, :started_at, :duration, :outcome, :comment)""",
-    hot=True,
-)
+INCOMING_ROW = rows(
+    "incoming_history", "time", "user", "destination", "transfer", "data_file", "file_name",
+    "action", "protocol", "peer", "bytes", "started_at", "duration", "outcome", "comment",
+)  # fmt: skip
 INCOMING = statement("""
     SELECT * FROM incoming_history WHERE id < :before AND (:user IS NULL OR user = :user)
     ORDER BY id DESC LIMIT :limit""")
-ADD_EVENT = statement(
-    "INSERT INTO event (uid, time, type, record) VALUES (:uid, :time, :type, :record)", hot=True
-)
+EVENT = rows("event", "uid", "time", "type", "record")
 UNWRITTEN = statement(
     "SELECT id, record FROM event WHERE written = 0 ORDER BY id LIMIT :limit", hot=True
 )
@@ -106,6 +93,7 @@ ADD_QUOTA = statement(
     ON CONFLICT (holder, direction, minute) DO UPDATE SET bytes = bytes + excluded.bytes""",
     hot=True,
 )
+QUOTA_USE = Sums(ADD_QUOTA, ("holder", "direction", "minute"), ("bytes",))
 QUOTA = statement(
     """
     SELECT COALESCE(SUM(bytes), 0) AS used FROM quota_bucket
@@ -116,12 +104,13 @@ PURGE_QUOTA = statement("DELETE FROM quota_bucket WHERE minute < :before")
 ADD_RATE = statement(
     """
     INSERT INTO daily_rate (destination, day, bytes, duration, files)
-    VALUES (:destination, :day, :bytes, :duration, 1)
+    VALUES (:destination, :day, :bytes, :duration, :files)
     ON CONFLICT (destination, day) DO UPDATE SET
         bytes = bytes + excluded.bytes, duration = duration + excluded.duration,
-        files = files + 1""",
+        files = files + excluded.files""",
     hot=True,
 )
+RATE = Sums(ADD_RATE, ("destination", "day"), ("bytes", "duration", "files"))
 SET_CLOCK = statement("""
     INSERT INTO acquisition_clock
         (destination, host, started_at, finished_at, listed, selected, outcome, message)
@@ -151,22 +140,20 @@ def step(
     reason: Reason | None = None,
 ) -> None:
     """Add one visible step of a transfer."""
-    db.execute(
-        ADD_STEP.sql,
-        {
-            "transfer": transfer,
-            "destination": destination,
-            "time": to_micros(time),
-            "status": status.code,
-            "host": host,
-            "sent": sent,
-            "duration": length(duration),
-            "comment": comment,
-            "user": user,
-            "error": error,
-            "reason": dump_reason(reason),
-        },
+    values = (
+        transfer,
+        destination,
+        to_micros(time),
+        status.code,
+        host,
+        sent,
+        length(duration),
+        comment,
+        user,
+        error,
+        dump_reason(reason),
     )
+    add_row(db, STEP, values)
 
 
 def _step(row: Row) -> HistoryRow:
@@ -226,22 +213,20 @@ class Attempt:
 
 def add_attempt(db: Connection, attempt: Attempt) -> None:
     """Add the record of a finished attempt."""
-    db.execute(
-        ADD_ATTEMPT.sql,
-        {
-            "transfer": attempt.transfer,
-            "host": attempt.host,
-            "protocol": attempt.protocol,
-            "started_at": to_micros(attempt.started_at),
-            "finished_at": to_micros(attempt.finished_at),
-            "status": attempt.status.code,
-            "size": attempt.size,
-            "sent": attempt.sent,
-            "requeue_history": attempt.requeue_history,
-            "peer": attempt.peer,
-            "path": attempt.path,
-        },
+    values = (
+        attempt.transfer,
+        attempt.host,
+        attempt.protocol,
+        to_micros(attempt.started_at),
+        to_micros(attempt.finished_at),
+        attempt.status.code,
+        attempt.size,
+        attempt.sent,
+        attempt.requeue_history,
+        attempt.peer,
+        attempt.path,
     )
+    add_row(db, ATTEMPT, values)
 
 
 def attempts(db: Connection, transfer: int) -> list[Attempt]:
@@ -305,25 +290,23 @@ class Incoming:
 
 def add_incoming(db: Connection, row: Incoming) -> None:
     """Add an upload or download."""
-    db.execute(
-        ADD_INCOMING.sql,
-        {
-            "time": to_micros(row.time),
-            "user": row.user,
-            "destination": row.destination,
-            "transfer": row.transfer,
-            "data_file": row.data_file,
-            "file_name": row.file_name,
-            "action": row.action,
-            "protocol": row.protocol,
-            "peer": row.peer,
-            "bytes": row.bytes,
-            "started_at": to_micros(row.started_at),
-            "duration": length(row.duration),
-            "outcome": row.outcome,
-            "comment": row.comment,
-        },
+    values = (
+        to_micros(row.time),
+        row.user,
+        row.destination,
+        row.transfer,
+        row.data_file,
+        row.file_name,
+        row.action,
+        row.protocol,
+        row.peer,
+        row.bytes,
+        to_micros(row.started_at),
+        length(row.duration),
+        row.outcome,
+        row.comment,
     )
+    add_row(db, INCOMING_ROW, values)
 
 
 def incoming(
@@ -359,14 +342,13 @@ def add_event(
     db: Connection, uid: str, kind: str, record: dict[str, Any], *, time: datetime
 ) -> None:
     """Add an event in the transaction of the change it tells."""
-    values = {"uid": uid, "time": to_micros(time), "type": kind, "record": dump(record)}
-    db.execute(ADD_EVENT.sql, values)
+    add_row(db, EVENT, (uid, to_micros(time), kind, dump(record)))
 
 
-def unwritten(db: Connection, *, limit: int) -> list[tuple[int, dict[str, Any]]]:
-    """Return events that are not yet in the event log, oldest first."""
+def unwritten(db: Connection, *, limit: int) -> list[tuple[int, str]]:
+    """Return events that are not yet in the event log, oldest first, as compact JSON."""
     rows = db.execute(UNWRITTEN.sql, {"limit": limit})
-    return [(row["id"], load(row["record"])) for row in rows]
+    return [(row["id"], row["record"]) for row in rows]
 
 
 def written(db: Connection, up_to: int) -> None:
@@ -461,9 +443,9 @@ def add_quota(
     db: Connection, holders: Sequence[str], direction: str, count: int, *, now: datetime
 ) -> None:
     """Count bytes that moved; `direction` is upload or download."""
+    minute = to_micros(now) // 60_000_000
     for holder in holders:
-        values = {"holder": holder, "direction": direction, "bytes": count}
-        db.execute(ADD_QUOTA.sql, values | {"minute": to_micros(now) // 60_000_000})
+        add_sum(db, QUOTA_USE, (holder, direction, minute), (count,))
 
 
 def quota_used(db: Connection, holder: str, direction: str, *, since: datetime) -> int:
@@ -476,8 +458,8 @@ def add_rate(
     db: Connection, destination: str, sent: int, took: timedelta, *, now: datetime
 ) -> None:
     """Add one delivered file to the day's sums."""
-    values = {"destination": destination, "day": to_micros(now) // 86_400_000_000}
-    db.execute(ADD_RATE.sql, values | {"bytes": sent, "duration": length(took)})
+    day = to_micros(now) // 86_400_000_000
+    add_sum(db, RATE, (destination, day), (sent, took // timedelta(microseconds=1), 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

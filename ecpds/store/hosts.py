@@ -9,6 +9,7 @@ from ecpds.model.decode import decode
 from ecpds.model.host import Host
 from ecpds.store.codec import dump, load, maybe_time, plain, to_micros
 from ecpds.store.db import Connection, Row, statement
+from ecpds.store.gather import Sums, add_sum
 
 UPSERT = statement("""
     INSERT INTO host (name, config, role, method, active, updated_at)
@@ -25,11 +26,12 @@ USED_BY = statement(
 )
 COUNT = statement(
     """
-    UPDATE host SET connections = connections + 1, bytes = bytes + :bytes,
+    UPDATE host SET connections = connections + :connections, bytes = bytes + :bytes,
         duration = duration + :duration
     WHERE name = :name""",
     hot=True,
 )
+COUNTED = Sums(COUNT, ("name",), ("connections", "bytes", "duration"))
 CHECKED = statement("""
     UPDATE host SET checked_at = :now, valid = :valid, last_error = :error WHERE name = :name""")
 FAILED = statement("UPDATE host SET last_error = :error WHERE name = :name")
@@ -85,7 +87,7 @@ def delete(db: Connection, name: str) -> bool:
 
 def count(db: Connection, name: str, *, sent: int, micros: int) -> None:
     """Add one connection with its bytes and time to the statistics."""
-    db.execute(COUNT.sql, {"name": name, "bytes": sent, "duration": micros})
+    add_sum(db, COUNTED, (name,), (1, sent, micros))
 
 
 def checked(db: Connection, name: str, *, error: str, now: datetime) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
 from ecpds.store.codec import (
+    by_name,
     dump,
     dump_reason,
     from_micros,
@@ -259,7 +260,8 @@ def insert(db: Connection, new: NewTransfer, *, now: datetime) -> int:
     return number
 
 
-def _row(row: Row) -> Transfer:
+def _row(found: Row) -> Transfer:
+    row = by_name(found)
     return Transfer(
         id=row["id"],
         destination=row["destination"],

@@ -47,6 +47,8 @@ from ecpds.transfer.source import BytesSource
 Verify = Literal["none", "size", "hash"]
 ResumePolicy = Literal["auto", "never", "required"]
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
 DEEPEST = 100
 """Directories that are created for one file at most."""
 
@@ -71,9 +73,9 @@ def checked_name(name: str) -> str:
     """Return `name`; raise InvalidName for an empty one, control characters, or over 4096 bytes."""
     if not name or name.endswith("/"):
         raise InvalidName(f"{name!r} names no file", pointer="target")
-    if any(ord(c) < 32 or ord(c) == 127 for c in name):
+    if _CONTROL.search(name):
         raise InvalidName(f"{name!r} has control characters", pointer="target")
-    if len(name.encode(errors="surrogateescape")) > 4096:
+    if len(name) > 1024 and len(name.encode(errors="surrogateescape")) > 4096:
         raise InvalidName("the name is longer than 4096 bytes", pointer="target")
     return name
 

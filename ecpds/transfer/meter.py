@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TypeVar
 
 from ecpds.model.errors import RemoteCancelled, RemoteError, RemoteTimeout
@@ -122,7 +123,7 @@ class SlowRule:
     longest: timedelta | None = None  # of the whole transfer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Watch:
     """What ends a put or get that does not get on."""
 
@@ -130,34 +131,52 @@ class Watch:
     longest: timedelta | None = None  # getTimeOut, putTimeOut
     slow: SlowRule | None = None
 
+    @cached_property
+    def period(self) -> float:
+        """Return the seconds between two looks at the counter."""
+        shortest = self.stall.total_seconds() / 4
+        if self.slow is not None:
+            shortest = min(shortest, self.slow.window.total_seconds() / 4)
+        return max(min(shortest, LONGEST_TICK), 0.001)
+
 
 class _Guard:
     """The timer of one watched act."""
 
-    def __init__(self, meter: Meter, watch: Watch, limit: asyncio.Timeout) -> None:
+    def __init__(self, meter: Meter, watch: Watch) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a transfer is watched inside a task")
         self.verdict: RemoteError | None = None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._is_taken_back = False
         self._meter = meter
         self._watch = watch
-        self._limit = limit
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self._begun = self._moved_at = self._window_at = now
         self._seen = self._window_seen = meter.moved
-        shortest = watch.stall.total_seconds() / 4
-        if watch.slow is not None:
-            shortest = min(shortest, watch.slow.window.total_seconds() / 4)
-        self._period = max(min(shortest, LONGEST_TICK), 0.001)
+        self._period = watch.period
         self._timer = self._loop.call_later(self._period, self._tick)
 
     def close(self) -> None:
         """Stop looking."""
         self._timer.cancel()
+        self.take_back()
 
     def trip(self, error: RemoteError) -> None:
         """End the act with `error`."""
-        if self.verdict is None and not self._limit.expired():
+        if self.verdict is None:
             self.verdict = error
-            self._limit.reschedule(self._loop.time())
+            self._task.cancel()
+
+    def take_back(self) -> bool:
+        """Take back the cancellation of `trip`, once; True when there was no other one."""
+        if self.verdict is None or self._is_taken_back:
+            return False
+        self._is_taken_back = True
+        return self._task.uncancel() <= self._cancelling
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -197,17 +216,14 @@ class _Guard:
 
 async def watched(act: Awaitable[T], meter: Meter, watch: Watch) -> T:
     """Await `act`; raise RemoteTimeout or RemoteCancelled when watch or `Meter.stop` end it."""
-    guard: _Guard | None = None
+    guard = _Guard(meter, watch)
+    meter._trip = guard.trip  # noqa: SLF001 - one file, one mechanism
     try:
-        async with asyncio.timeout(None) as limit:
-            guard = _Guard(meter, watch, limit)
-            meter._trip = guard.trip  # noqa: SLF001 - one file, one mechanism
-            return await act
-    except TimeoutError:
-        if guard is None or guard.verdict is None:
-            raise
-        raise guard.verdict from None
+        return await act
+    except asyncio.CancelledError:
+        if guard.take_back() and guard.verdict is not None:
+            raise guard.verdict from None
+        raise
     finally:
         meter._trip = None  # noqa: SLF001
-        if guard is not None:
-            guard.close()
+        guard.close()

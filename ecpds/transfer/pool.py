@@ -11,10 +11,11 @@ import asyncio
 import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 from ecpds.model.errors import EcpdsError, RemoteError, RemoteTimeout, Stopping
@@ -38,6 +39,7 @@ class _Idle:
     context: AbstractAsyncContextManager[TransferModule[Any]]
     until: float
     probe_at: float
+    asks: bool  # whether the module has a way to tell that the other side is gone
 
 
 class _Lane:
@@ -60,8 +62,7 @@ class Pool:
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._closed = False
 
-    @asynccontextmanager
-    async def session(self, access: Access) -> AsyncIterator[TransferModule[Any]]:
+    def session(self, access: Access) -> AbstractAsyncContextManager[TransferModule[Any]]:
         """Lend a session with the Host of `access`, a fresh or an idle one.
 
         Waits while `ectrans.maxSessions` are in use.  When the block is left by an error the
@@ -71,16 +72,25 @@ class Pool:
             RemoteError: of the last try to connect.
             Stopping: the pool is closed.
         """
+        return _Loan(self, access)
+
+    async def lend(self, access: Access) -> tuple[_Lane, _Idle]:
+        """Return a session and its lane; for `session`."""
         lane = self._lane(access)
         await self._enter(lane, access.ectrans.max_sessions)
         try:
-            idle = await self._borrow(lane, access) or await self._connect(lane, access)
-            try:
-                yield idle.module
-            except BaseException as error:
+            return lane, await self._borrow(lane, access) or await self._connect(lane, access)
+        except BaseException:
+            self._leave(lane)
+            raise
+
+    async def take_back(self, lane: _Lane, idle: _Idle, error: BaseException | None) -> None:
+        """Keep a session for the next file, or close it; for `session`."""
+        try:
+            if error is None:
+                await self._give_back(lane, idle)
+            else:
                 await self._discard(idle, error)
-                raise
-            await self._give_back(lane, idle)
         finally:
             self._leave(lane)
 
@@ -98,7 +108,7 @@ class Pool:
                 if idle in lane.idle:  # unless it was lent while another one closed
                     lane.idle.remove(idle)
                     await self._discard(idle, None)
-            for idle in [one for one in lane.idle if one.probe_at <= now]:
+            for idle in [one for one in lane.idle if one.asks and one.probe_at <= now]:
                 if idle in lane.idle:
                     await self._probe(lane, idle)
             if not lane.used and not lane.idle and len(self._lanes) > HOSTS:
@@ -155,7 +165,7 @@ class Pool:
         while lane.idle:
             idle = lane.idle.pop()
             fitting = same_session(idle.access, access) and idle.until > self._monotonic()
-            if fitting and await self._alive(idle):
+            if fitting and (not idle.asks or await self._alive(idle)):
                 idle.access = access
                 return idle
             await self._discard(idle, None)
@@ -211,7 +221,8 @@ class Pool:
             ) from None
         if access.ectrans.debug:
             trace(module)
-        return _Idle(access, module, context, 0.0, 0.0)
+        asks = type(module).alive is not TransferModule.alive
+        return _Idle(access, module, context, 0.0, 0.0, asks)
 
     async def _give_back(self, lane: _Lane, idle: _Idle) -> None:
         keep = idle.access.module.keep_alive(idle.access.options).total_seconds()
@@ -219,7 +230,8 @@ class Pool:
             await self._discard(idle, None)
             return
         idle.until = self._monotonic() + keep
-        idle.probe_at = self._next_probe(idle)
+        if idle.asks:
+            idle.probe_at = self._next_probe(idle)
         lane.idle.append(idle)
 
     async def _discard(self, idle: _Idle, error: BaseException | None) -> None:
@@ -229,6 +241,28 @@ class Pool:
         with suppress(EcpdsError, OSError, TimeoutError):
             async with asyncio.timeout(idle.access.target.timeouts.close.total_seconds()):
                 await idle.context.__aexit__(kind, error, trace)
+
+
+class _Loan:
+    """The block in which a session is lent; a class, as it is entered for every small file."""
+
+    __slots__ = ("_access", "_idle", "_lane", "_pool")
+
+    def __init__(self, pool: Pool, access: Access) -> None:
+        self._pool = pool
+        self._access = access
+
+    async def __aenter__(self) -> TransferModule[Any]:
+        self._lane, self._idle = await self._pool.lend(self._access)
+        return self._idle.module
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._pool.take_back(self._lane, self._idle, error)
 
 
 def jitter() -> float:
