@@ -174,7 +174,8 @@ class FtpModule(TransferModule[FtpOptions]):
     async def list(self, directory: str, *, filter_text: str = "") -> AsyncIterator[Entry]:
         """Yield the entries of one directory."""
         asks = self._options.use_nlst and self._options.ask_each
-        entries = Lister(self._session, self._around).entries(directory, filter_text)
+        lister = Lister(self._session, self._around, self.listing)
+        entries = lister.entries(directory, filter_text)
         if not asks:
             async with aclosing(entries):
                 async for entry in entries:

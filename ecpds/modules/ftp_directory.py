@@ -35,7 +35,7 @@ from ecpds.modules.ftp_listing import (
     undecodable,
 )
 from ecpds.modules.ftp_session import FtpSession
-from ecpds.transfer.contract import Surroundings
+from ecpds.transfer.contract import ListingStyle, Surroundings
 
 LineReader = Callable[[str], Entry | None]
 Batch = list[Entry]
@@ -50,9 +50,12 @@ _NO_COMMAND = frozenset({"500", "501", "502", "504"})
 class Lister:
     """Lists directories through one session."""
 
-    def __init__(self, session: FtpSession, around: Surroundings) -> None:
+    def __init__(
+        self, session: FtpSession, around: Surroundings, style: ListingStyle | None = None
+    ) -> None:
         self._session = session
         self._around = around
+        self._style = style or session.target.listing
 
     async def entries(self, directory: str, filter_text: str) -> AsyncGenerator[Entry, None]:
         """Yield the entries of one directory in bounded memory."""
@@ -109,7 +112,7 @@ class Lister:
                 await session.go_home(home)
 
     def _verb(self) -> tuple[str, LineReader]:
-        options, style = self._session.options, self._session.target.listing
+        options, style = self._session.options, self._style
         if options.use_nlst:
             return "NLST", _name_entry
         try:

@@ -187,7 +187,10 @@ class HttpModule(TransferModule[HttpOptions]):
 
     async def list(self, directory: str, *, filter_text: str = "") -> AsyncIterator[Entry]:
         """Yield the entries of one page; where it does not tell, each file is asked for."""
-        lister = HttpLister(self._client, self._target, self._options, self._around)
+        target = self._target
+        if self.listing is not None:
+            target = replace(target, listing=self.listing)
+        lister = HttpLister(self._client, target, self._options, self._around)
         if not self._options.is_directory or self._options.url_is_file:
             for entry in await self._asked([lister.single(directory)]):
                 yield entry

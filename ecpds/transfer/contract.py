@@ -259,6 +259,10 @@ class TransferModule(ABC, Generic[O]):
 
     keeps_digests: ClassVar[bool] = False  # put() stores `digests`, so that no sidecar is needed
 
+    listing: ListingStyle | None = None
+    """How the lines of the next listings read, where a directory line says it; None: as the Host's.
+    """
+
     @classmethod
     def naming(cls, options: O) -> Naming:
         """Return how files are named until complete, out of the module's own options."""

@@ -348,7 +348,11 @@ def listing_style(options: Mapping[str, str]) -> ListingStyle:
 
     Raises InputError for an option that cannot be read.
     """
-    given = AcquisitionOptions.read(options)
+    return style_of(AcquisitionOptions.read(options))
+
+
+def style_of(given: AcquisitionOptions) -> ListingStyle:
+    """Return the same out of options that are read, those of one directory line for example."""
     try:
         zone: tzinfo = ZoneInfo(given.server_time_zone) if given.server_time_zone else UTC
     except (ValueError, OSError, ZoneInfoNotFoundError):

@@ -30,7 +30,7 @@ from ecpds.model.errors import (
 from ecpds.model.host import Host
 from ecpds.modules import ftp_flow
 from ecpds.modules.ftp import FtpModule
-from ecpds.transfer.contract import Timeouts
+from ecpds.transfer.contract import ListingStyle, Timeouts
 from ecpds.transfer.registry import Registry
 from ecpds.transfer.source import BytesSource
 from tests.protocol.scripted_ftp import ScriptedFtp, Session
@@ -763,8 +763,11 @@ async def test_listings_of_other_systems() -> None:
         access = registry.access(host)
         async with access.module.connect(access.target, access.options, server.around) as module:
             (entry,) = [entry async for entry in module.list("d")]
+            module.listing = ListingStyle(system="WINDOWS")  # a directory line says it again
+            (again,) = [entry async for entry in module.list("d")]
         assert (entry.name, entry.size) == ("a b.nc", 1234)
         assert entry.mtime == datetime(2025, 3, 4, 4, 6, tzinfo=UTC)
+        assert again.mtime == datetime(2025, 3, 4, 5, 6, tzinfo=UTC)
         for bad in ({"acquisition.serverTimeZoneId": "Nowhere/Here"}, {"ftp.passive": "maybe"}):
             with pytest.raises(RemoteConfig):
                 registry.access(replace(host, options=bad))
