@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ecpds.modules.ftp import FtpModule
+from ecpds.modules.ftps import FtpsModule
 from ecpds.modules.http import HttpModule
 from ecpds.modules.local import FileModule
 from ecpds.modules.sftp import SftpModule
@@ -18,6 +19,7 @@ from ecpds.transfer.contract import TransferModule
 BUILTIN: tuple[type[TransferModule[Any]], ...] = (
     FileModule,
     FtpModule,
+    FtpsModule,
     HttpModule,
     SftpModule,
     TestModule,

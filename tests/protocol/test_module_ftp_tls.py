@@ -7,6 +7,7 @@ import hashlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import pytest
 from ecpds.base.clock import SystemClock
 from ecpds.base.threads import Threads
 from ecpds.model.errors import Phase, RemoteConfig, RemotePin, RemoteTransient
+from ecpds.model.host import Host
 from ecpds.model.secret import Secret
 from ecpds.modules.ftp import FtpModule
 from ecpds.modules.ftp_options import FtpOptions
+from ecpds.modules.ftps import FtpsModule
 from ecpds.modules.trust import client_context
 from ecpds.transfer.contract import Surroundings, Target, TlsTrust
+from ecpds.transfer.registry import Registry
 from ecpds.transfer.source import BytesSource
 from tests.peers.certificates import Authority
 from tests.peers.peer import Peer
@@ -163,3 +167,31 @@ def test_a_key_with_a_pass_phrase_is_refused(tmp_path: Path) -> None:
         client_context(
             TlsTrust(client_certificate=(locked + own.certificate.read_bytes()).decode())
         )
+
+
+@pytest.mark.parametrize("tls", ["explicit", "implicit"])
+async def test_generic_ftps_is_secure_without_a_word(tls: str, tmp_path: Path) -> None:
+    """`genericFtps`: AUTH TLS by default, the certificate is checked unless `strict` is no."""
+    kinds = {"explicit": {}, "implicit": {"ftps.connectionType": "FTPS"}}
+    async with vsftpd(tmp_path, tls=tls) as peer:
+        options: dict[str, Any] = {"ftps.port": peer.port, "ftps.keepAlive": "5s", **kinds[tls]}
+        host = Host(name="h", method="genericFtps", host="127.0.0.1", options=options)
+        host = replace(host, login=peer.login, password=Secret(peer.password))
+        trusting = replace(host, options=options | {"ectrans.tlsCa": str(peer.ca)})
+        careless = replace(host, options=options | {"ftps.strict": "no"})
+        threads = Threads()
+        around = Surroundings(threads=threads, clock=SystemClock())
+        try:
+            for one in (trusting, careless):
+                access = Registry([FtpsModule]).access(one)
+                assert access.module.keep_alive(access.options) == timedelta(seconds=5)
+                async with access.module.connect(access.target, access.options, around) as module:
+                    assert await module.put("f", BytesSource(b"secret")) == 6
+                    assert module.statistics()["bytes_acked"] > 6
+            access = Registry([FtpsModule]).access(host)
+            with pytest.raises(RemotePin):
+                async with access.module.connect(access.target, access.options, around):
+                    pass
+        finally:
+            await asyncio.to_thread(threads.close)
+        assert (peer.root / "f").read_bytes() == b"secret"
