@@ -205,6 +205,8 @@ class HttpClient:
 
 def _may_follow(ask: Ask, status: int) -> bool:
     """Whether the same request may be sent where a redirect leads (RFC 9110, 15.4)."""
+    if not ask.follow:
+        return False
     if status in _MOVED:
         return ask.method in ("GET", "HEAD", "OPTIONS")
     return status in _MOVED_AS_IT_IS

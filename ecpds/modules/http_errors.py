@@ -46,6 +46,7 @@ class Ask:
     missing: bool = False  # 404 means that the file is not there
     limit: float  # seconds until the answer, counted from the end of our body
     stall: float = 0.0  # seconds between parts of the answer's body; 0 = as `limit`
+    follow: bool = True  # redirects
 
 
 _CLASSES: Final[dict[int, type[RemoteError]]] = {

