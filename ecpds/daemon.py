@@ -37,6 +37,7 @@ from ecpds.portals.mqtt.websocket import MqttDoor
 from ecpds.portals.ssh.server import SshPortal
 from ecpds.vfs.brokermemory import BrokerMemory
 from ecpds.vfs.gate import PortalGate
+from ecpds.vfs.registration import Registration
 from ecpds.web.app import Monitor
 
 log = logs.get_logger(__name__)
@@ -159,6 +160,7 @@ class Daemon:
             endpoints=lambda: self._endpoints,
             session_lifetime=settings.security.session_lifetime,
             trusted_proxies=settings.security.trusted_proxies,
+            registrar=Registration(core),
             doors=[MqttDoor(mqtt)] if mqtt is not None else [],
         )
         candidates: dict[str, Listening] = {
@@ -181,6 +183,7 @@ class Daemon:
                 self._endpoints[name] = self._url(name, *places[0])
         if "portal_https" in self._endpoints and https.webdav:
             self._endpoints["webdav"] = f"{self._endpoints['portal_https']}/webdav/"
+        core.endpoints.update(self._endpoints)
         self._write_endpoints()
 
     async def _start_mqtt(

@@ -98,6 +98,7 @@ class HttpsSettings:
     hosts: dict[str, str] = opt(dict, "Host name = path of the home it shows.")
     cors_allow_origin: str = opt("", "Origins allowed to read, comma list or *.")
     webdav: bool = opt(True, "Serve WebDAV below /webdav/.", reload=False)
+    public_url: str = opt("", "Address in mails and links; empty: https://<public_host>:<port>.")
     max_connections: int = opt(2000, "Open connections.", low=1)
     idle_timeout: timedelta = opt(seconds(75), "Keep-alive.", low=1)
     data_timeout: timedelta = opt(minutes(5), "No byte moved.", low=0.1)
@@ -210,6 +211,7 @@ class MailSettings:
 
     url: str = opt("", "smtp://user:password@host:port; empty: files below <data_dir>/mail.")
     from_: str = opt("ecpds@localhost", "Sender.", key="from")
+    admin: str = opt("", "Addresses for notices to the operators.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

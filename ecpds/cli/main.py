@@ -47,6 +47,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "stop": ("transfer", "stop transfers"),
     "purge": ("transfer", "delete transfers and the content that no other one needs"),
     "job": ("job", "do something with many transfers in the background"),
+    "subscriber": ("people", "manage the people behind a self-service user"),
+    "session": ("people", "list and end logins at the portal"),
     "bans": ("portal", "list addresses that are kept out"),
     "unban": ("portal", "let an address in again"),
     "status": ("portal", "tell whether the node is ready"),

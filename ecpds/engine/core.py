@@ -242,6 +242,7 @@ class Core:
     catalogue: Catalogue
     configuration: Configuration
     mailer: Mailer
+    endpoints: dict[str, str] = field(default_factory=dict)  # filled when all listen
 
     @property
     def snapshot(self) -> Snapshot:

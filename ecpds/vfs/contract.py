@@ -44,10 +44,11 @@ class Resumed:
     """A login by password that a portal saw succeed at `since` and remembers behind a cookie.
 
     Every check of portal.md 1.4 but the credential is repeated; Unauthenticated when the user's
-    credentials were changed after `since`.
+    credentials, or those of the subscriber who logged in, were changed after `since`.
     """
 
     since: datetime
+    subscriber: int | None = None
 
 
 Credential = Password | ProvenKey | Anonymous | Resumed
@@ -208,6 +209,7 @@ class Session(ABC):
     profile: Profile
     protocol: Protocol
     peer: str  # client address without port
+    subscriber: int | None = None  # the person behind a self-service user
     changed: Callable[[], None] | None = None  # called when rights changed or the session must end
 
     @property
@@ -397,6 +399,35 @@ class Gate(ABC):
     @abstractmethod
     def banner(self, user: str | None = None) -> str:
         """Return the text shown before (None) or after login; may have several lines."""
+
+
+class Registrar(ABC):
+    """Where people register for self-service users (portal.md 1.6)."""
+
+    @abstractmethod
+    async def check(self, user: str) -> None:
+        """Raise InputError unless people may register for this user."""
+
+    @abstractmethod
+    async def register(
+        self, user: str, *, name: str, email: str, country: str, peer: str
+    ) -> None:
+        """Take a registration; the same silence for addresses that are known.
+
+        Raises InputError for what cannot be taken, LimitError for too many from one address.
+        """
+
+    @abstractmethod
+    async def verify(self, token: str) -> Literal["activated", "verified", "invalid"]:
+        """Follow the link of a verification mail."""
+
+    @abstractmethod
+    async def ask_reset(self, user: str, *, email: str, peer: str) -> None:
+        """Mail a link for a new password, if there is such a subscriber; raises as `register`."""
+
+    @abstractmethod
+    async def reset(self, token: str) -> bool:
+        """Mail a new password to whom a link belongs; tell whether the link was good."""
 
 
 def client_text(error: EcpdsError) -> str:

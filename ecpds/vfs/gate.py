@@ -11,12 +11,13 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from ecpds.base.bus import Hint
 from ecpds.base.logs import get_logger
 from ecpds.base.passwords import token_hash
+from ecpds.base.tasks import every
 from ecpds.engine.core import Core
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
@@ -30,7 +31,7 @@ from ecpds.model.errors import (
     Unauthenticated,
 )
 from ecpds.model.secret import Secret
-from ecpds.store import accesskeys, accounts, limits, portal
+from ecpds.store import accesskeys, accounts, limits, portal, subscribers
 from ecpds.store.limits import Ban
 from ecpds.vfs import records
 from ecpds.vfs.accesskeys import AccessKeys, OpenKey
@@ -50,6 +51,8 @@ from ecpds.vfs.session import PortalSession
 log = get_logger(__name__)
 
 NEUTRAL: Final = "Login failed"
+FORGET_EVERY: Final = timedelta(hours=1)
+FORGOTTEN_AFTER: Final = timedelta(days=7)
 LONGEST_NAME: Final = 128
 LONGEST_PASSWORD: Final = 1024  # characters; Argon2 would take more, nobody needs it
 
@@ -130,6 +133,13 @@ class PortalGate(Gate):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.recorder.run(), name="portal-records")
             group.create_task(self._follow(), name="portal-rights")
+            forget = every("registrations", FORGET_EVERY, self._forget, self._core.clock)
+            group.create_task(forget, name="portal-registrations")
+
+    async def _forget(self) -> None:
+        """Drop registrations whose mail address was never verified."""
+        before = self._core.clock.now() - FORGOTTEN_AFTER
+        await self._core.store.write(subscribers.forget, before=before)
 
     async def _load(self) -> None:
         if self._is_loaded:
@@ -158,10 +168,18 @@ class PortalGate(Gate):
                 facts = await self._profiles.of(session.profile.user.login)
             except InputError:
                 facts = None
-            if facts is None or not _may_stay(facts, session.protocol):
+            is_welcome = facts is not None and _may_stay(facts, session.protocol)
+            if facts is None or not is_welcome or not await self._is_subscribed(session):
                 session.end()
             else:
                 session.take(facts)
+
+    async def _is_subscribed(self, session: PortalSession) -> bool:
+        """Tell whether the person behind a session may still be here."""
+        if session.subscriber is None:
+            return True
+        found = await self._core.store.read(subscribers.get, session.subscriber)
+        return found is not None and found.active and found.changed_at <= session.since
 
     def drain(self) -> None:
         """Let nobody in any more and ask the portals to hang up."""
@@ -305,7 +323,7 @@ class PortalGate(Gate):
         if self._defender.ban_of(claim.peer) is not None:
             raise _Refused("Address banned", error=Banned("Address banned"))
         facts = await self._facts(claim)
-        is_fresh = await self._check_credential(claim, facts)
+        is_fresh, subscriber = await self._check_credential(claim, facts)
         if _word(claim.protocol) in facts.excluded:
             raise _Refused("Protocol not allowed", error=Denied("Protocol not allowed"))
         for quota in facts.quotas:
@@ -315,7 +333,8 @@ class PortalGate(Gate):
             raise _Refused("No associated Destinations")
         if not facts.profile.operations:
             raise _Refused("No associated Permissions")
-        session = self._open(claim, facts)  # nothing waits between the check of limits and this
+        # nothing waits between the check of limits and this
+        session = self._open(claim, facts, subscriber)
         try:
             await self._remember(session, facts, is_fresh=is_fresh)
             if is_fresh and claim.key is not None:
@@ -348,11 +367,16 @@ class PortalGate(Gate):
         if claim.password is not None:
             await self._core.passwords.verify(None, claim.password)
 
-    async def _check_credential(self, claim: _Claim, facts: Facts) -> bool:
-        """Raise when the credential is wrong; tell whether it was really verified just now."""
+    async def _check_credential(self, claim: _Claim, facts: Facts) -> tuple[bool, int | None]:
+        """Raise when the credential is wrong; tell whether it was really verified just now.
+
+        The second is the subscriber of a self-service user.
+        """
         if claim.key is not None and isinstance(claim.credential, KeyPair):
-            return self._check_signature(claim.key, claim.credential)
-        return await self._check_user(claim, facts)
+            return self._check_signature(claim.key, claim.credential), None
+        if facts.profile.user.service is Service.SELF:
+            return await self._check_person(claim, facts)
+        return await self._check_user(claim, facts), None
 
     async def _check_user(self, claim: _Claim, facts: Facts) -> bool:
         stored, user = facts.stored, facts.profile.user
@@ -386,8 +410,6 @@ class PortalGate(Gate):
         stored, login = facts.stored, facts.login
         if len(password.reveal()) > LONGEST_PASSWORD:
             raise _Refused("Password authentication failed", points=BAD_CREDENTIAL)
-        if facts.profile.user.service is Service.SELF:
-            return await self._check_subscriber(login, password)
         if stored.totp_secret:
             secret = self._core.vault.open(stored.totp_secret)
             if not self._codes.accept(login, secret, password):
@@ -403,13 +425,33 @@ class PortalGate(Gate):
         self._recognised.remember(login, stored.password_hash, password)
         return True
 
-    async def _check_subscriber(self, login: str, password: Secret) -> bool:
+    async def _check_person(self, claim: _Claim, facts: Facts) -> tuple[bool, int | None]:
         """The password of a self-service user is one of its subscribers' generated ones."""
+        credential, login = claim.credential, facts.login
+        refused = _Refused("Subscriber password authentication failed", points=BAD_CREDENTIAL)
+        if isinstance(credential, Resumed):
+            await self._check_unchanged(login, credential)
+            return False, credential.subscriber
+        if isinstance(credential, ProvenKey):
+            if not has_key(facts.profile.user.ssh_keys, credential.line):
+                raise refused
+            return True, None
+        password = claim.password
+        if password is None or len(password.reveal()) > LONGEST_PASSWORD:
+            raise refused
         hashed = token_hash(password.reveal())
         found = await self._core.store.read(accounts.subscriber, login, hashed)
         if found is None:
-            raise _Refused("Subscriber password authentication failed", points=BAD_CREDENTIAL)
-        return True
+            raise refused
+        return True, found
+
+    async def _check_unchanged(self, login: str, credential: Resumed) -> None:
+        """Raise unless the subscriber behind a cookie may still come in, with the same password."""
+        number = credential.subscriber
+        found = await self._core.store.read(subscribers.get, number) if number is not None else None
+        is_same = found is not None and found.login == login and found.active
+        if found is None or not is_same or credential.since < found.changed_at:
+            raise _Refused("Credentials changed")
 
     def _check_limits(self, facts: Facts) -> None:
         now = self._core.clock.now()
@@ -423,7 +465,7 @@ class PortalGate(Gate):
 
     # --- the session --------------------------------------------------------------------
 
-    def _open(self, claim: _Claim, facts: Facts) -> PortalSession:
+    def _open(self, claim: _Claim, facts: Facts, subscriber: int | None) -> PortalSession:
         options, user = facts.options, facts.profile.user
         triggers = options.trigger_event
         visitor = Visitor(
@@ -441,7 +483,7 @@ class PortalGate(Gate):
         kind = S3Session if claim.protocol is Protocol.S3 else PortalSession
         session = kind(
             self._services, facts, number=self._count, protocol=claim.protocol, peer=claim.peer,
-            visitor=visitor, ended=self._ended,
+            visitor=visitor, ended=self._ended, subscriber=subscriber,
         )  # fmt: skip
         if isinstance(session, S3Session):
             session.share(self._rooms, claim.key.stored if claim.key is not None else None)

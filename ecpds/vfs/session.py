@@ -51,8 +51,10 @@ class PortalSession(Session):
         peer: str,
         visitor: Visitor,
         ended: Ended,
+        subscriber: int | None = None,
     ) -> None:
         self.number = number
+        self.subscriber = subscriber
         self.protocol = protocol
         self.peer = peer
         self.visitor = visitor

@@ -15,6 +15,7 @@ from ecpds.engine.operations.jobs import JobOperations
 from ecpds.engine.operations.products import ProductOperations
 from ecpds.engine.operations.retrievals import RetrievalOperations
 from ecpds.engine.operations.site import SiteOperations
+from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.supervisor import Engine
 from ecpds.vfs.gate import PortalGate
@@ -49,6 +50,7 @@ class Services:
     jobs: JobOperations = field(init=False)
     products: ProductOperations = field(init=False)
     retrievals: RetrievalOperations = field(init=False)
+    subscribers: SubscriberOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,7 @@ class Services:
         self.jobs = JobOperations(self.engine, self.transfers)
         self.products = ProductOperations(self.engine)
         self.retrievals = RetrievalOperations(self.engine)
+        self.subscribers = SubscriberOperations(self.core)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property

@@ -20,6 +20,7 @@ from ecpds.store import (
     productdates,
     properties,
     site,
+    subscribers,
     transfers,
 )
 from ecpds.store.db import Connection, Statement, Store
@@ -27,6 +28,7 @@ from ecpds.store.migrate import migrate, migrations
 
 PACKAGES = (
     accounts, destinations, files, history, hosts, limits, portal, productdates, properties, site,
+    subscribers,
     transfers,
 )  # fmt: skip
 

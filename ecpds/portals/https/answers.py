@@ -63,11 +63,11 @@ def status_of(error: EcpdsError) -> int:
 def retry_after(error: EcpdsError) -> int | None:
     """Return how many seconds the client should wait; None: waiting does not help."""
     known = next((RETRY[kind] for kind in type(error).__mro__ if kind in RETRY), None)
-    if known is None:
-        return None
     told = error.facts.get("retry_after")
+    if known is None and told is None:
+        return None
     seconds = int(told) if isinstance(told, (int, float)) and told > 0 else known
-    return min(max(seconds, 1), _LONGEST_WAIT)
+    return min(max(seconds or 1, 1), _LONGEST_WAIT)
 
 
 def fields_of(error: EcpdsError, ask: Ask) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ecpds.portals.https.login import Logins, Tickets
 from ecpds.portals.https.pages import Pages
 from ecpds.portals.https.server import HttpServer, Serve, Timing
 from ecpds.portals.https.service import Service
-from ecpds.vfs.contract import Gate
+from ecpds.vfs.contract import Gate, Registrar
 
 
 class Door(Protocol):
@@ -49,12 +49,13 @@ class HttpsPortal(HttpServer):
         session_lifetime: timedelta = timedelta(hours=1),
         trusted_proxies: Sequence[str] = (),
         doors: Sequence[Door] = (),
+        registrar: Registrar | None = None,
     ) -> None:
         """Read the templates (default: the installed ones); nothing listens before `start`.
 
         `endpoints` gives the addresses of the other portals for the access guide,
         `trusted_proxies` are networks whose X-Forwarded fields are believed, `doors` are asked
-        first, in their order, whether a request is theirs.
+        first, in their order, whether a request is theirs; `registrar` takes registrations.
         """
         pages = Pages(templates or shared("templates"), node_name)
         tickets = Tickets(clock, session_lifetime)
@@ -64,6 +65,7 @@ class HttpsPortal(HttpServer):
             Browse(pages, endpoints),
             clock,
             Logins(gate, tickets, account.Protocol.WEBDAV) if settings.webdav else None,
+            registrar,
         )
         self._doors = tuple(doors)
         super().__init__(

@@ -37,6 +37,7 @@ class Ticket:
     user: str
     since: datetime
     used_at: datetime
+    subscriber: int | None = None  # the person behind a self-service user
 
 
 class Tickets:
@@ -51,7 +52,7 @@ class Tickets:
     def __len__(self) -> int:
         return len(self._known)
 
-    def issue(self, user: str) -> str:
+    def issue(self, user: str, subscriber: int | None = None) -> str:
         """Remember a login of `user` that has just succeeded; return the text of the cookie."""
         now = self._clock.now()
         while self._known:
@@ -60,7 +61,7 @@ class Tickets:
                 break
             self._known.popitem(last=False)
         text = secrets.token_urlsafe(32)
-        self._known[_key(text)] = Ticket(user=user, since=now, used_at=now)
+        self._known[_key(text)] = Ticket(user=user, since=now, used_at=now, subscriber=subscriber)
         return text
 
     def use(self, text: str) -> Ticket | None:
@@ -157,11 +158,15 @@ class Logins:
             return Claim(user, Password(Secret(password)))
         text = ask.cookies.get(COOKIE, "") if "cookie" in ask.headers else ""
         ticket = self._tickets.use(text) if text else None
-        return Claim(ticket.user, Resumed(ticket.since), text) if ticket else None
+        if ticket is None:
+            return None
+        return Claim(ticket.user, Resumed(ticket.since, ticket.subscriber), text)
 
     def _issue(self, session: Session) -> str:
         user = session.profile.user
-        return "" if user.service is Service.OPEN else self._tickets.issue(user.login)
+        if user.service is Service.OPEN:
+            return ""
+        return self._tickets.issue(user.login, session.subscriber)
 
 
 def _wants_cookie(ask: Ask, claim: Claim) -> bool:

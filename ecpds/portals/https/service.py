@@ -20,7 +20,7 @@ from ecpds.model.errors import (
     NotFound,
     Unauthenticated,
 )
-from ecpds.portals.https import addresses, login, webdav
+from ecpds.portals.https import addresses, login, register, webdav
 from ecpds.portals.https.addresses import Kind, Place
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.door import LOGIN, LOGOUT, Door
@@ -29,9 +29,10 @@ from ecpds.portals.https.fields import PAGE_POLICY, cross_origin, from_elsewhere
 from ecpds.portals.https.files import Files
 from ecpds.portals.https.login import Logins
 from ecpds.portals.https.pages import START, Pages
+from ecpds.portals.https.register import Register
 from ecpds.portals.https.visit import Visit
 from ecpds.portals.https.webdav import WebDav
-from ecpds.vfs.contract import Session
+from ecpds.vfs.contract import Registrar, Session
 
 log = get_logger(__name__)
 
@@ -49,14 +50,16 @@ class Service:
         browse: Browse,
         clock: Clock,
         dav_logins: Logins | None = None,
+        registrar: Registrar | None = None,
     ) -> None:
-        """`dav_logins`: who may come by WebDAV; None: it is switched off."""
+        """`dav_logins`: who may come by WebDAV, None: it is switched off; `registrar`: likewise."""
         self._logins = logins
         self._pages = pages
         self._browse = browse
         self._files = Files(clock)
         self._dav = WebDav(dav_logins, self._files, browse, clock) if dav_logins else None
         self._door = Door(logins, pages)
+        self._register = Register(registrar, pages) if registrar else None
         self._hosts: Mapping[str, str] = {}
         self._cors = ""
         self._handlers: Mapping[str, Callable[[Visit], Awaitable[None]]] = {
@@ -108,6 +111,8 @@ class Service:
             await self._visit(ask, reply, place)
         elif path in (LOGIN, LOGOUT):
             await reply.send(await self._door.answer(ask, path))
+        elif self._register is not None and path in register.PATHS and ask.method != "OPTIONS":
+            await reply.send(await self._register.answer(ask, path))
         else:
             await reply.send(self._fixed(ask, path))
 

@@ -42,6 +42,7 @@ CREATE INDEX portal_link_login ON portal_link (login, id);
 
 ALTER TABLE subscriber ADD COLUMN reset_token_hash TEXT NOT NULL DEFAULT '';
 ALTER TABLE subscriber ADD COLUMN reset_expires_at INTEGER;
+ALTER TABLE subscriber ADD COLUMN changed_at INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX subscriber_verify ON subscriber (verify_token_hash) WHERE verify_token_hash != '';
 CREATE INDEX subscriber_reset ON subscriber (reset_token_hash) WHERE reset_token_hash != '';
 

@@ -119,6 +119,11 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "id": "int", "user": "text", "protocol": "text", "peer": "text", "since": "time",
         "used": "time", "uploads": "int", "downloads": "int",
     }),
+    "Subscriber": ("", {
+        "id": "int", "user": "text", "email": "text", "name": "text", "country": "text",
+        "active": "flag", "verified": "flag", "created": "time", "changed": "time",
+        "password": "text?",
+    }),
     "Ban": ("", {"address": "text", "until": "time", "reason": "text"}),
     "Option": ("", {
         "key": "text", "type": "text", "default": "text", "help": "text", "secret": "flag",

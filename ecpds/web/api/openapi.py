@@ -34,6 +34,7 @@ BODIES: Final[Mapping[str, type]] = {
     "DataUser": DataUserSpec,
     "WebUser": WebUserSpec,
     "Nothing": schemas.Nothing,
+    "NewSubscriber": schemas.NewSubscriber,
     "StopRequest": schemas.StopRequest,
     "HoldRequest": schemas.HoldRequest,
     "HostLink": schemas.HostLink,

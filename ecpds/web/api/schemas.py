@@ -18,6 +18,15 @@ class Nothing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewSubscriber:
+    """A person who may use a self-service user."""
+
+    name: str = opt("", "Name of the person.")
+    email: str = opt("", "Mail address, unique for this user.")
+    country: str = opt("", "Two letters, may be empty.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequest:
     """How to stop or restart."""
 

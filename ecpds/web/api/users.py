@@ -52,7 +52,8 @@ async def _reached(call: Call, user: DataUser) -> set[str]:
     return found
 
 
-async def _user(call: Call, right: str = READ) -> StoredUser:
+async def reached_user(call: Call, right: str = READ) -> StoredUser:
+    """Return the user in the address; NotFound or Denied outside of the caller's scope."""
     login = call.name("user")
     stored = await call.services.accounts.user(login)
     names = await _reached(call, stored.user)
@@ -115,7 +116,7 @@ async def users(call: Call) -> web.StreamResponse:
 
 async def get_user(call: Call) -> web.StreamResponse:
     """Return one data user."""
-    stored = await _user(call)
+    stored = await reached_user(call)
     return answers.one(call, await _shown(call, stored), user_tag(stored))
 
 
@@ -131,13 +132,13 @@ async def put_user(call: Call) -> web.StreamResponse:
     document = named("login", login, await call.document(), READ_ONLY)
     old = await call.services.core.store.read(accounts.user, login)
     if old is not None:
-        old = await _user(call, WRITE)
+        old = await reached_user(call, WRITE)
     return await _store_user(call, document, old)
 
 
 async def patch_user(call: Call) -> web.StreamResponse:
     """Change some keys of a data user."""
-    old = await _user(call, WRITE)
+    old = await reached_user(call, WRITE)
     change = named("login", old.user.login, await call.document(), READ_ONLY)
     present = without(await _shown(call, old), {*READ_ONLY, "password", "totp", "s3_keys"})
     return await _store_user(call, answers.merged(present, change), old)
@@ -204,7 +205,7 @@ def _is_masked(pair: Any) -> bool:
 
 async def delete_user(call: Call) -> web.StreamResponse:
     """Delete a data user; its sessions end."""
-    stored = await _user(call, WRITE)
+    stored = await reached_user(call, WRITE)
     call.check_match(user_tag(stored))
     if not call.flag("dry_run"):
         await call.services.accounts.delete_user(stored.user.login, call.caller.actor)
@@ -213,7 +214,7 @@ async def delete_user(call: Call) -> web.StreamResponse:
 
 async def reset_password(call: Call) -> web.StreamResponse:
     """Give a user a new random password, shown only in this answer."""
-    stored = await _user(call, WRITE)
+    stored = await reached_user(call, WRITE)
     password = random_password()
     await call.services.accounts.put_user(
         _opened(call, stored),
@@ -232,7 +233,7 @@ def _opened(call: Call, stored: StoredUser) -> DataUser:
 
 async def new_s3_key(call: Call) -> web.StreamResponse:
     """Give a user one more S3 key pair; the secret is shown only in this answer."""
-    stored, core = await _user(call, WRITE), call.services.core
+    stored, core = await reached_user(call, WRITE), call.services.core
     access = "EC" + base64.b32encode(secrets.token_bytes(10)).decode()
     secret = secrets.token_urlsafe(30)
     present = await core.store.read(accounts.s3_keys, stored.user.login)
