@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ecpds import __version__
 from ecpds.base import logs
@@ -28,6 +29,8 @@ from ecpds.base.tasks import supervise
 from ecpds.demo import feed, make_demo
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
+from ecpds.engine.notices import EMBEDDED, EXTERNAL
+from ecpds.engine.publish_drivers import ExternalDriver
 from ecpds.model.errors import EcpdsError
 from ecpds.node import ADMIN, DataDirectory, Node, open_node
 from ecpds.portals.ftp.server import FtpPortal
@@ -148,7 +151,7 @@ class Daemon:
             endpoints=lambda: self._endpoints,
             ready=lambda: self.ready_checks(core),
         )
-        mqtt = await self._start_mqtt(core, gate, tls)
+        mqtt = await self._start_mqtt(node, gate, tls)
         portal = self._https = HttpsPortal(
             gate,
             https,
@@ -184,13 +187,17 @@ class Daemon:
         if "portal_https" in self._endpoints and https.webdav:
             self._endpoints["webdav"] = f"{self._endpoints['portal_https']}/webdav/"
         core.endpoints.update(self._endpoints)
+        self._tell_address(node)
         self._write_endpoints()
 
     async def _start_mqtt(
         self, core: Core, gate: PortalGate, tls: Callable[[], ssl.SSLContext]
     ) -> MqttPortal | None:
         """Start the broker unless all publications go to another one."""
-        settings = self.settings.mqtt
+        core, settings, outbox = node.core, self.settings.mqtt, node.engine.outbox
+        if settings.driver != "embedded":
+            name = f"ecpds-{core.node}"
+            outbox.drivers[EXTERNAL] = ExternalDriver(settings.url, name, core.clock)
         if settings.driver == "external":
             return None
         check_test_publish(settings, [self.settings.portal.https.listen])
@@ -200,7 +207,16 @@ class Daemon:
         await mqtt.start()
         for name, place in mqtt.places.items():
             self._endpoints[name] = self._url(name, *place)
+        outbox.drivers[EMBEDDED] = mqtt
         return mqtt
+
+    def _tell_address(self, node: Node) -> None:
+        """Let publications name the address under which the portal answers; they may begin."""
+        shown = urlsplit(self._endpoints.get("portal_https", ""))
+        if shown.port is not None:
+            place = f"{self.settings.node.public_host}:{shown.port}"
+            node.engine.outbox.base_url = f"{shown.scheme}://{place}"
+        node.engine.outbox.open()
 
     def _url(self, name: str, host: str, port: int) -> str:
         schemes = {

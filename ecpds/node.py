@@ -24,6 +24,7 @@ from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import Vault
 from ecpds.engine.core import Configuration, Core
+from ecpds.engine.notices import KINDS
 from ecpds.engine.supervisor import Engine
 from ecpds.model.account import Grant, Role, WebUser
 from ecpds.model.acquisition import AcquisitionOptions
@@ -195,7 +196,12 @@ def make_core(
         around=around,
         catalogue=make_catalogue(registry),
         configuration=Configuration(
-            store, vault, registry, settings.file_roots, settings.node.name
+            store,
+            vault,
+            registry,
+            settings.file_roots,
+            settings.node.name,
+            carriers=KINDS[settings.mqtt.driver],
         ),
         mailer=Mailer(
             settings.mail, settings.data_dir / "mail", threads, clock, settings.node.public_host

@@ -32,6 +32,9 @@ POINTS = (
     "retention.marked",
     "retention.removed",
     "eventlog.written",
+    "outbox.prepared",
+    "outbox.published",
+    "outbox.settled",
 )
 
 

@@ -391,6 +391,9 @@ def _check(settings: Settings, where: Where) -> None:
         raise where.at("store").at("url").error("only sqlite:///PATH is known by this release")
     for table, key in (
         ("security", "allow"),
+    if settings.mqtt.driver != "embedded" and not settings.mqtt.url:
+        place = where.at("mqtt").at("url")
+        raise place.error(f"the driver {settings.mqtt.driver} needs the address of a broker")
         ("security", "egress_allow"),
         ("security", "trusted_proxies"),
         ("monitor", "metrics_allow"),

@@ -389,6 +389,8 @@ def store_success(
     if deleted:
         files.mark_unused(db, claimed.file.id)
     return True
+    if entry.notices is not None:
+        entry.notices.delivered(db, done, now=now)
 
 
 def _amount(delivered: Delivered, size: int) -> str:

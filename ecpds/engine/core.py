@@ -19,6 +19,7 @@ from ecpds.base.passwords import Passwords
 from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import PREFIX, Vault
+from ecpds.engine.notices import NoticeRule
 from ecpds.engine.ruletexts import compiled
 from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.arbitration import Arbiter
@@ -58,6 +59,7 @@ class DestinationEntry:
     state: StoredState
     arbiter: Arbiter | None = None  # of duplicates, `scheduler.requeueon`
     problems: Mapping[str, str] = field(default_factory=dict)  # imported texts that cannot be read
+    notices: NoticeRule | None = None  # what is published, None: nothing
 
     @property
     def name(self) -> str:
@@ -147,8 +149,11 @@ class Configuration:
         self._store = store
         self._vault = vault
         self._registry = registry
+        carriers: tuple[str, ...] = (),
         self._roots = roots
+        """`carriers`: the kinds of publications that somebody carries."""
         self.now = Snapshot()
+        self._carriers = carriers
 
     async def reload(self) -> Snapshot:
         """Read the store anew and make it the present configuration."""
@@ -161,7 +166,15 @@ class Configuration:
         entries = {}
         users: dict[str, list[str]] = {}
         for destination, state, _ in destinations.everything(db):
-            entries[destination.name] = self._destination(destination, state.state)
+            delivers = any(
+                name in found
+                and found[name].host.active
+                and found[name].host.role is HostRole.DISSEMINATION
+                for name in destination.hosts
+            )
+            entries[destination.name] = self._destination(
+                destination, state.state, delivers=delivers
+            )
             for host in destination.hosts:
                 users.setdefault(host, []).append(destination.name)
         return Snapshot(
@@ -170,7 +183,9 @@ class Configuration:
             users={host: tuple(names) for host, names in users.items()},
         )
 
-    def _destination(self, stored: Destination, state: StoredState) -> DestinationEntry:
+    def _destination(
+        self, stored: Destination, state: StoredState, *, delivers: bool
+    ) -> DestinationEntry:
         options = self.opened(stored.options)
         destination = replace(stored, options=options)
         scheduler = SchedulerOptions.read(options)
@@ -179,7 +194,9 @@ class Configuration:
             destination=destination,
             scheduler=scheduler,
             incoming=IncomingOptions.read(options),
-            mqtt=MqttOptions.read(options),
+            mqtt=mqtt,
+            notices=NoticeRule.of(destination.name, mqtt, self._carriers, delivers=delivers),
+        mqtt = MqttOptions.read(options)
             aliases=texts.aliases,
             force=texts.force,
             active_times=texts.active_times,

@@ -15,7 +15,7 @@ from ecpds.engine.telling import Teller
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Reason
 from ecpds.objects import sweep
-from ecpds.store import accounts, files, history, multipart, outgoing, products, transfers
+from ecpds.store import accounts, files, history, multipart, outbox, outgoing, products, transfers
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -27,6 +27,7 @@ NEVER_SENT = frozenset(
 )
 PARKED_FOR = timedelta(hours=24)
 IN_PARTS_FOR = timedelta(days=7)
+PUBLICATIONS_FOR = timedelta(days=7)  # rows of the outbox that ended
 PRODUCTS_FOR = timedelta(days=14)
 
 
@@ -114,6 +115,7 @@ class Retention:
     async def _forget_parked(self, now: datetime) -> None:
         await self._core.store.write(
             multipart.drop_old, before=now - IN_PARTS_FOR, limit=BATCH
+        await self._core.store.write(outbox.purge, before=now - PUBLICATIONS_FOR)
         )  # their files go below, as any that nobody claims
         before = now - PARKED_FOR
         kept = await self._core.store.write(files.forget_parked, before=before)

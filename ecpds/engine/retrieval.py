@@ -380,6 +380,11 @@ def store_retrieved(
         names.append(one.destination)
     if in_batch and any(one.asap for one in task.transfers):
         names += groups.send_if_complete(db, file.group_by, now=now)
+        if entry is not None and entry.notices is not None:
+            entry.notices.arrived(
+                db, one.id, status, replaced=bool(file.instance), flagged=one.event,
+                expires_at=one.expires_at, now=now,
+            )  # fmt: skip
     if not names:  # everything was stopped or deleted meanwhile
         files.mark_unused(db, file.id)
     return names

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ecpds.engine.core import DestinationEntry, Snapshot
+from ecpds.engine.notices import NoticeRule
 from ecpds.engine.versions import key_of
 from ecpds.model.errors import (
     BadState,
@@ -91,6 +92,7 @@ class PlannedTransfer:
     max_pending: int
 
 
+    notices: NoticeRule | None = None
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything that `register` writes."""
@@ -292,6 +294,7 @@ def _copy(
         target=copy.target,
         priority=first.priority if settings.priority is None else settings.priority,
         scheduled_at=start,
+        notices=entry.notices,
         expires_at=start + lifetime,
         standby=_standby(asked, there.scheduler.standby),
         asap=_first(settings.asap, first.asap),
@@ -323,6 +326,7 @@ def register(db: Connection, plan: Plan, *, now: datetime) -> Registered:
     if len(numbers) > 1:
         raise BadState(f"{len(numbers)} data files found for {plan.key[1]}, name one by its id")
     number = numbers.pop()
+        notices=there.notices,
     if plan.on_duplicate == "skip":
         return _skipped(number, existing)
     if plan.on_duplicate == "failed_only":
@@ -425,9 +429,30 @@ def _replace(
         ids.append(stale.id)
     return Registered(
         file=number,
+    if one.notices is not None:
+        _notice(db, plan, one, one.notices, added, replaced=False, now=now)
         transfers=tuple(ids),
         updated=True,
         destinations=tuple(transfer.destination for transfer in found),
+def _notice(
+    db: Connection,
+    plan: Plan,
+    one: PlannedTransfer,
+    rule: NoticeRule,
+    number: int,
+    *,
+    replaced: bool,
+    now: datetime,
+) -> None:
+    """Note that content has arrived, unless it is still to be fetched or its name is temporary."""
+    if plan.file.stored and not plan.temporary:
+        status = _status(plan, one, replaced=replaced)
+        rule.arrived(
+            db, number, status, replaced=replaced, flagged=one.event, expires_at=one.expires_at,
+            now=now,
+        )  # fmt: skip
+
+
         expires_at=min(one.expires_at for one in plan.transfers),
     )
 
@@ -467,6 +492,8 @@ def _reset_values(
         held = old.status is TransferStatus.HOLD and plan.file.stored
         return replace(fresh, status=TransferStatus.HOLD if held else status, due_at=now)
     queue_at = _queue_at(plan, one, now)
+    if one.notices is not None:
+        _notice(db, plan, one, one.notices, old.id, replaced=True, now=now)
     return replace(
         fresh,
         status=_status(plan, one, replaced=True),

@@ -17,6 +17,7 @@ from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
 from ecpds.engine.groups import LOOK_EVERY as GROUPS_EVERY
 from ecpds.engine.groups import GroupWatch
+from ecpds.engine.outbox import Outbox
 from ecpds.engine.leftovers import Leftovers
 from ecpds.engine.receiving import Halves
 from ecpds.engine.recovery import sweep
@@ -67,6 +68,7 @@ class Engine:
         self.leftovers = Leftovers(core)
         self.retention = Retention(core)
         self.eventlog = EventLog(core)
+        self.outbox = Outbox(core)
         self.disseminations: dict[str, DestinationScheduler] = {}
         self.retrievals: dict[str, RetrievalScheduler] = {}
         self.acquisitions: dict[tuple[str, str], AcquisitionScheduler] = {}
@@ -86,6 +88,7 @@ class Engine:
             self._group = group
             self._supervised("retention", self.retention.run)
             self._supervised("eventlog", self.eventlog.run)
+            self._supervised("outbox", self.outbox.run)
             self._supervised("pool", core.pool.run)
             self._supervised("mail", core.mailer.run)
             self._supervised("mail", core.mailer.run)
@@ -116,6 +119,7 @@ class Engine:
             if key not in self._tasks or self._tasks[key].done():
                 self._tasks[key] = self._supervised(" ".join(key), self._make(key).run)
         for scheduler in self._all():
+        self.outbox.poke()
             scheduler.poke()
 
     def _wanted(self) -> set[Key]:
@@ -289,6 +293,7 @@ class Engine:
         """Start nothing any more; what runs goes on."""
         self._draining = True
         for scheduler in self._all():
+        self.outbox.drain()
             scheduler.drain()
 
     @property

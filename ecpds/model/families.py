@@ -89,7 +89,11 @@ class MqttOptions(OptionFamily):
     publish: bool = opt(False, "Publish a message for each event.")
     topic: str = opt("", "Topic; ends with / to have the name appended.")
     template: Literal["default", "wis2", "none"] = opt("default", "Payload.")
-    payload: str = opt("", "Payload template.")
+    payload: str = opt("", "Payload template (Jinja2), instead of `template`.")
+    events: tuple[Literal["available", "delivered", "updated", "deleted"], ...] = opt(
+        (), "What is published; none: delivered, or available where nothing is delivered to."
+    )
+    require_event: bool = opt(False, "Only transfers with the event flag.", key="requireEvent")
     qos: int = opt(1, "0, 1 or 2.", low=0, high=2)
     retain: bool = opt(False, "Keep the last message.")
     expiry_interval: timedelta | None = opt(None, "Message expiry.", key="expiryInterval")

@@ -323,6 +323,12 @@ def _set_target(
         db, transfer.id, transfer.destination, status, time=now,
         user=wanted.change.visitor.login, comment=comment,
     )  # fmt: skip
+    is_final_at_last = transfer.temporary and not temporary
+    if entry is not None and entry.notices is not None and is_final_at_last:
+        entry.notices.arrived(
+            db, transfer.id, status, replaced=False, flagged=transfer.event,
+            expires_at=transfer.expires_at, now=now,
+        )  # fmt: skip
 
 
 def _status_after(

@@ -14,7 +14,7 @@ from ecpds.model.host import HostRole
 from ecpds.model.status import REQUEUABLE, TransferStatus
 from ecpds.model.targets import normal_target
 from ecpds.model.transfer import HistoryRow, Reason, Transfer
-from ecpds.store import files, history, transfers
+from ecpds.store import files, history, outbox, transfers
 from ecpds.store.db import Connection
 
 STOP_WAIT = timedelta(seconds=5)
@@ -334,6 +334,7 @@ def delete_transfer(
     history.step(db, number, old.destination, status, time=now, user=actor.name, comment=comment)
     history.drop_resume(db, number)
     files.mark_unused(db, old.data_file)
+    outbox.add_deleted(db, number, expires_at=None, now=now)
     teller.plain(
         db,
         "DEL",

@@ -1,0 +1,364 @@
+"""Sends what the outbox holds: in order for each destination, again until it is accepted.
+
+Rows are made by `notices` in the transaction of what they tell of; here they become messages, are
+given to the driver of their kind, and only then marked as sent.  A crash may repeat a message,
+with the same id, but never loses one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from ecpds.base.logs import get_logger
+from ecpds.engine.core import Core, DestinationEntry
+from ecpds.engine.notices import EVENTS
+from ecpds.engine.publish_drivers import Driver
+from ecpds.engine.publish_text import Subject, message_of, wants_sha512
+from ecpds.engine.telling import Teller
+from ecpds.model.errors import EcpdsError, NotFound, TemplateError
+from ecpds.model.message import Message
+from ecpds.model.transfer import DataFile, Transfer
+from ecpds.objects.digests import digests_of
+from ecpds.store import files, outbox, transfers
+from ecpds.store.db import Connection
+from ecpds.store.outbox import Publication, Settled
+
+log = get_logger(__name__)
+
+BATCH: Final = 200
+FIRST_PAUSE: Final = timedelta(seconds=5)
+LONGEST_PAUSE: Final = timedelta(minutes=10)
+LOOK_EVERY: Final = timedelta(seconds=5)  # at the table, whatever hints were lost
+SHOWN: Final = 16 * 1024  # characters of a payload kept for people
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows of one destination on their way."""
+
+    messages: list[Message] = field(default_factory=list)
+    cleared: list[str] = field(default_factory=list)  # topics, before the messages
+    ended: list[Settled] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What a publication tells of, as it is now."""
+
+    transfer: Transfer
+    file: DataFile
+    metadata: Mapping[str, str]
+    retained: tuple[str, ...] = ()
+
+
+class Outbox:
+    """See the module."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._teller = Teller(node=core.node)
+        self._wake = asyncio.Event()
+        self._draining = False
+        self._is_open = False
+        self._following: asyncio.Task[None] | None = None
+        self.drivers: dict[str, Driver] = {}
+        self.base_url = f"https://{core.settings.node.public_host}"
+
+    def open(self) -> None:
+        """Begin to send: the drivers and our own address are known."""
+        self._is_open = True
+        self._wake.set()
+
+    def poke(self) -> None:
+        """Look now."""
+        self._wake.set()
+
+    def drain(self) -> None:
+        """Send nothing any more."""
+        self._draining = True
+        self._wake.set()
+
+    @property
+    def _is_used(self) -> bool:
+        return any(entry.notices for entry in self._core.snapshot.destinations.values())
+
+    async def run(self) -> None:
+        """Send until cancelled or drained."""
+        async with asyncio.TaskGroup() as group:
+            self._following = None
+            try:
+                await self._send_all(group)
+            finally:
+                if self._following is not None:
+                    self._following.cancel()
+
+    async def _follow(self) -> None:
+        with self._core.bus.listener() as hints:
+            while True:
+                found = await hints.wait_some()
+                destinations = self._core.snapshot.destinations
+                if any(self._concerns(destinations.get(hint.destination)) for hint in found):
+                    self._wake.set()
+
+    @staticmethod
+    def _concerns(entry: DestinationEntry | None) -> bool:
+        return entry is not None and entry.notices is not None
+
+    async def _send_all(self, group: asyncio.TaskGroup) -> None:
+        clock = self._core.clock
+        while not self._draining:
+            self._wake.clear()
+            if self._following is None and self._is_used:  # who publishes nothing hears no hints
+                self._following = group.create_task(self._follow(), name="outbox-hints")
+            due = await self._round()
+            latest = clock.now() + LOOK_EVERY
+            await clock.wait(self._wake, min(due, latest) if due else latest)
+
+    async def _round(self) -> datetime | None:
+        """Send everything that may be sent; return when the next try is due."""
+        next_due: datetime | None = None
+        if not self._is_open:
+            return None
+        for name in await self._core.store.read(outbox.waiting_destinations):
+            for kind, driver in self.drivers.items():
+                due = await self._destination(kind, driver, name)
+                if due is not None and (next_due is None or due < next_due):
+                    next_due = due
+        return next_due
+
+    async def _destination(self, kind: str, driver: Driver, name: str) -> datetime | None:
+        while not self._draining:
+            waiting = await self._core.store.read(outbox.head, kind, name, limit=BATCH)
+            if not waiting:
+                return None
+            rows = stretch(waiting)
+            if rows[0].due_at > self._core.clock.now():
+                return rows[0].due_at
+            until = await self._send(driver, rows)
+            if until is not None:
+                return until
+        return None
+
+    async def _send(self, driver: Driver, rows: Sequence[Publication]) -> datetime | None:
+        """Send rows of one destination in their order; return when to try again after a failure."""
+        core = self._core
+        batch = await self._prepare(rows)
+        core.failpoints.hit("outbox.prepared")
+        try:
+            if batch.cleared:
+                await driver.clear(batch.cleared)
+            if batch.messages:
+                await driver.publish(batch.messages)
+        except (EcpdsError, OSError) as error:
+            return await self._failed(rows[0], str(error))
+        core.failpoints.hit("outbox.published")
+        await core.store.write(settle_all, batch.ended, rows, self._teller, now=core.clock.now())
+        core.failpoints.hit("outbox.settled")
+        for one in batch.ended:
+            core.metrics.publications.labels(one.state).inc()
+        core.bus.tell("outbox", rows[0].destination)
+        return None
+
+    async def _failed(self, first: Publication, reason: str) -> datetime:
+        now = self._core.clock.now()
+        until: datetime = now + min(FIRST_PAUSE * 2 ** min(first.tries, 10), LONGEST_PAUSE)
+        log.warning(
+            "publication failed", destination=first.destination, kind=first.kind, reason=reason,
+            tries=first.tries + 1, until=until,
+        )  # fmt: skip
+        await self._core.store.write(outbox.delay, first.id, reason, until)
+        self._core.metrics.publications.labels("retried").inc()
+        return until
+
+    # --- from rows to messages ----------------------------------------------------------
+
+    async def _prepare(self, rows: Sequence[Publication]) -> _Batch:
+        found = await self._core.store.read(facts_of, rows)
+        batch = _Batch()
+        for row in rows:
+            await self._add(batch, row, found.get(row.id))
+        return batch
+
+    async def _add(self, batch: _Batch, row: Publication, facts: _Facts | None) -> None:
+        now = self._core.clock.now()
+        entry = self._core.snapshot.destinations.get(row.destination)
+        ended = Settled(id=row.id, state="dropped", content={})
+        if facts is None or entry is None:
+            batch.ended.append(replace(ended, error="the transfer or destination is gone"))
+        elif row.event == "deleted":
+            await self._add_deleted(batch, row, facts, entry, now)
+        elif row.expires_at is not None and row.expires_at <= now:
+            batch.ended.append(replace(ended, state="expired", error="the transfer has expired"))
+        elif facts.transfer.deleted and row.event != "delivered":
+            batch.ended.append(replace(ended, error="the transfer was deleted"))
+        else:
+            await self._add_message(batch, row, facts, entry, now)
+
+    async def _add_deleted(
+        self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry, now: datetime
+    ) -> None:
+        batch.cleared += facts.retained
+        if entry.notices is not None and "deleted" in entry.notices.events:
+            await self._add_message(batch, row, facts, entry, now)
+            return
+        content = {"cleared": list(facts.retained)}
+        batch.ended.append(Settled(id=row.id, state="sent", content=content))
+
+    async def _add_message(
+        self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry, now: datetime
+    ) -> None:
+        try:
+            subject = await self._subject(row.id, row.event, facts, entry)
+            message = message_of(subject, now)
+        except TemplateError as error:
+            reason = error.message
+            log.warning("publication cannot be made", destination=row.destination, reason=reason)
+            batch.ended.append(Settled(id=row.id, state="failed", error=error.message, content={}))
+            return
+        if message is None:
+            text = "there is no payload"
+            batch.ended.append(Settled(id=row.id, state="dropped", error=text, content={}))
+            return
+        batch.messages.append(message)
+        batch.ended.append(
+            Settled(
+                id=row.id, state="sent", topic=message.topic, retained=message.retain,
+                content=shown(message),
+            )
+        )  # fmt: skip
+
+    async def _subject(
+        self, number: int, event: str, facts: _Facts, entry: DestinationEntry
+    ) -> Subject:
+        digest = ""
+        if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
+            digest = await self._sha512(facts.file)
+        return Subject(
+            number=number,
+            event=event,
+            transfer=facts.transfer,
+            file=facts.file,
+            metadata=facts.metadata,
+            entry=entry,
+            node=self._core.node,
+            base_url=self.base_url,
+            sha512=digest,
+        )
+
+    async def _sha512(self, file: DataFile) -> str:
+        """Return the digest of the content in base64, computed once; empty when it is gone."""
+        core = self._core
+        known = await core.store.read(files.digests, file.id, file.instance)
+        if "sha512" not in known:
+            try:
+                descriptor = core.objects.open(file.volume, file.object_key)
+            except (NotFound, OSError):
+                return ""
+            try:
+                made = await core.threads.run("digest", digests_of, descriptor, ["sha512"])
+            finally:
+                os.close(descriptor)
+            await core.store.write(files.set_digests, file.id, file.instance, made)
+            known |= made
+        return base64.b64encode(bytes.fromhex(known["sha512"])).decode()
+
+    # --- what people ask ----------------------------------------------------------------
+
+    async def preview(self, transfer: int, event: str = "") -> Message:
+        """Return the message that a transfer would lead to now.
+
+        Raises NotFound, TemplateError (also when there is no payload).
+        """
+        facts = await self._core.store.read(facts_for, transfer)
+        if facts is None:
+            raise NotFound(f"Transfer {transfer} not found")
+        entry = self._core.snapshot.destination(facts.transfer.destination)
+        chosen = event if event in EVENTS else _likely(entry)
+        message = message_of(await self._subject(0, chosen, facts, entry), self._core.clock.now())
+        if message is None:
+            raise TemplateError("the options lead to no payload")
+        return message
+
+
+def stretch(rows: Sequence[Publication]) -> Sequence[Publication]:
+    """Return the first rows that are all deletions or all none.
+
+    What a deletion clears is known only when everything before it was sent.
+    """
+    for number, row in enumerate(rows):
+        if (row.event == "deleted") is not (rows[0].event == "deleted"):
+            return rows[:number]
+    return rows
+
+
+def _likely(entry: DestinationEntry) -> str:
+    rule = entry.notices
+    return "delivered" if rule is not None and rule.wants("delivered", held=False) else "available"
+
+
+def shown(message: Message) -> dict[str, Any]:
+    """Return what is kept of a message for people."""
+    text = message.payload.decode("utf-8", "replace")
+    return {
+        "payload": text[:SHOWN],
+        "qos": message.qos,
+        "retain": message.retain,
+        "content_type": message.content_type,
+    }
+
+
+def facts_for(db: Connection, number: int) -> _Facts | None:
+    """Return what a message about a transfer may tell."""
+    transfer = transfers.get(db, number)
+    file = files.get(db, transfer.data_file) if transfer is not None else None
+    if transfer is None or file is None:
+        return None
+    return _Facts(transfer=transfer, file=file, metadata=files.metadata(db, file.id))
+
+
+def facts_of(db: Connection, rows: Sequence[Publication]) -> dict[int, _Facts]:
+    """Return what rows tell of, by their ids."""
+    found = {}
+    for row in rows:
+        facts = facts_for(db, row.transfer) if row.transfer is not None else None
+        if facts is not None and row.event == "deleted":
+            topics = outbox.retained_topics(db, row.kind, facts.transfer.id)
+            facts = replace(facts, retained=tuple(topics))
+        if facts is not None:
+            found[row.id] = facts
+    return found
+
+
+def settle_all(
+    db: Connection,
+    ended: Sequence[Settled],
+    rows: Sequence[Publication],
+    teller: Teller,
+    *,
+    now: datetime,
+) -> None:
+    """Store how rows ended, with a PUB event for each message."""
+    outbox.settle(db, ended, now=now)
+    by_id = {row.id: row for row in rows}
+    for one in ended:
+        row = by_id[one.id]
+        if not one.topic and one.state == "sent":
+            continue
+        teller.plain(
+            db,
+            "PUB",
+            now=now,
+            transfer_id=row.transfer,
+            destination={"name": row.destination},
+            action=row.event,
+            topic=one.topic or None,
+            driver=row.kind,
+            outcome="ok" if one.state == "sent" else "failed",
+            **({"error": {"code": one.state, "message": one.error}} if one.error else {}),
+        )
