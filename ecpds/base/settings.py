@@ -173,6 +173,10 @@ class SchedulerSettings:
     transfers: int = opt(400, "Deliveries at a time over all destinations.", low=1)
     housekeeping_interval: timedelta = opt(seconds(30), "Between two purges.", low=0.05)
     acquisition_maximum: timedelta = opt(minutes(10), "Longest discovery.", low=1)
+    shed_below: ByteCount = opt(
+        ByteCount(1024**3),
+        "With less room (at most a tenth of a volume) low priorities wait; 0: never.",
+    )
     ignore_missing_schedule: bool = opt(
         True, "A product that nobody expects, told without a schedule, is a message, no error."
     )
@@ -387,13 +391,13 @@ def _check(settings: Settings, where: Where) -> None:
     except (ZoneInfoNotFoundError, ValueError):
         place = where.at("node").at("timezone")
         raise place.error(f"there is no zone {settings.node.timezone!r}") from None
+    if settings.mqtt.driver != "embedded" and not settings.mqtt.url:
+        place = where.at("mqtt").at("url")
+        raise place.error(f"the driver {settings.mqtt.driver} needs the address of a broker")
     if settings.store.url and not settings.store.url.startswith("sqlite:///"):
         raise where.at("store").at("url").error("only sqlite:///PATH is known by this release")
     for table, key in (
         ("security", "allow"),
-    if settings.mqtt.driver != "embedded" and not settings.mqtt.url:
-        place = where.at("mqtt").at("url")
-        raise place.error(f"the driver {settings.mqtt.driver} needs the address of a broker")
         ("security", "egress_allow"),
         ("security", "trusted_proxies"),
         ("monitor", "metrics_allow"),

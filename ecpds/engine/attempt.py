@@ -19,9 +19,10 @@ from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.packing import Packed, Packing
 from ecpds.engine.paths import remote_path
 from ecpds.engine.retry import after_failure, after_success, reason_of
+from ecpds.engine.reverting import back_to_first
 from ecpds.engine.telling import Teller
 from ecpds.model.compression import NONE
-from ecpds.model.destination import IfTargetExist, KeepInSpool
+from ecpds.model.destination import IfTargetExist, KeepInSpool, OnHostFailure
 from ecpds.model.errors import EcpdsError, NotFound, RemoteConfig, SourceBroke
 from ecpds.model.host import HostRole
 from ecpds.model.status import StoredState, TransferStatus
@@ -239,6 +240,8 @@ class Attempts:
             store_success, claimed, delivered, self._core, self._teller, protocol, now
         )
         self._core.failpoints.hit("attempt.committed")
+        if claimed.entry.destination.on_host_failure is OnHostFailure.REVERT:
+            back_to_first(self._core, self._breakers, claimed.entry.name, claimed.host.name, now)
         took = (delivered.finished_at - delivered.started_at).total_seconds()
         waited = (claimed.started_at - claimed.transfer.due_at).total_seconds()
         self._core.metrics.delivered(
@@ -386,11 +389,11 @@ def store_success(
         now=now,
         delivered=delivered,
     )
+    if entry.notices is not None:
+        entry.notices.delivered(db, done, now=now)
     if deleted:
         files.mark_unused(db, claimed.file.id)
     return True
-    if entry.notices is not None:
-        entry.notices.delivered(db, done, now=now)
 
 
 def _amount(delivered: Delivered, size: int) -> str:

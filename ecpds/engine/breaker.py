@@ -7,7 +7,7 @@ is wrong.  A probe opens a session and nothing more; it is no attempt of any tra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ecpds.engine.retry import AT_ONCE
 from ecpds.model.transfer import Reason
@@ -15,6 +15,7 @@ from ecpds.model.transfer import Reason
 OPENS_AFTER = 5
 FIRST_PROBE = timedelta(minutes=1)
 LAST_PROBE = timedelta(minutes=30)
+SUSPECT_PAUSE = timedelta(seconds=15)  # doubled after each failed probe
 # Classes that tell of one file or of our side, not of the host.
 ABOUT_THE_FILE = frozenset(
     {"name", "invalid-name", "missing", "verify", "cancelled", "template", "source-broke"}
@@ -70,6 +71,23 @@ class Breakers:
             del self._hosts[host]
             return None
         return one.reason
+
+    def suspect(self, host: str, *, now: datetime, version: int) -> None:
+        """Use the host only after a probe, which is due now; it failed before another one worked.
+
+        Revert mode comes back to its first host by this, instead of trying with real files.
+        """
+        one = self._hosts.setdefault(host, _Breaker())
+        if one.probe_at is None:
+            text = "failed before; used again after a probe"
+            one.reason = Reason(kind="transient", code="suspect", text=text)
+            one.version, one.pause, one.probe_at = version, SUSPECT_PAUSE, now
+
+    def clock_was_set(self) -> None:
+        """Forget when probes were due; they come at once."""
+        for one in self._hosts.values():
+            if one.probe_at is not None:
+                one.probe_at = datetime.min.replace(tzinfo=UTC)
 
     def probe_at(self, host: str) -> datetime | None:
         """Return when an unused host is probed next."""

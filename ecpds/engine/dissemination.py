@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.arbitration import arbitrated
@@ -17,6 +17,7 @@ from ecpds.engine.attempt import Attempts, Claimed
 from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.retry import host_in_use
+from ecpds.model.dates import parse_zone
 from ecpds.model.destination import DestinationState
 from ecpds.model.host import HostRole
 from ecpds.model.status import DestinationStatus, StoredState
@@ -27,6 +28,7 @@ log = get_logger(__name__)
 
 MOST_CLAIMED = 64  # transfers taken in one claim
 LOOK_AGAIN = timedelta(minutes=1)  # however quiet it is
+GRACE = timedelta(hours=1)  # for what runs when its destination is stopped
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class DestinationScheduler:
         self._freed = freed
         self._wake = asyncio.Event()
         self._draining = False
+        self._stopped_at: datetime | None = None
 
     def poke(self) -> None:
         """Look at the queue now."""
@@ -112,18 +115,36 @@ class DestinationScheduler:
         now = self._core.clock.now()
         entry = self._core.snapshot.destinations.get(self.name)
         if entry is None or not self._may_start(entry):
-            return None
+            return self._end_stopped(now) if entry is not None and self.running else None
+        self._stopped_at = None
         if self.pause_until is not None and self.pause_until > now:
             self.waits_for = "pause"
             return self.pause_until
-        if entry.active_times is not None and not entry.active_times.contains(now.time()):
-            self.waits_for = "schedule"
-            return entry.active_times.next_change(now)
+        if entry.active_times is not None:
+            local = now.astimezone(self._zone(entry))
+            if not entry.active_times.contains(local):
+                self.waits_for = "schedule"
+                return entry.active_times.next_change(local)
         free = self._free_connections(entry)
         if not free:
             self.waits_for = "max_connections"
             return None
         return await self._claim(group, entry, free, now)
+
+    def _end_stopped(self, now: datetime) -> datetime:
+        """Interrupt what still runs an hour after a graceful stop; return when that is."""
+        if self._stopped_at is None:
+            self._stopped_at = now
+        until = self._stopped_at + GRACE
+        if now >= until:
+            for running in self._attempts.running.values():
+                if running.claimed.entry.name == self.name:
+                    running.meter.stop("the destination was stopped an hour ago")
+            return now + LOOK_AGAIN
+        return until
+
+    def _zone(self, entry: DestinationEntry) -> tzinfo:
+        return parse_zone(entry.scheduler.time_zone or self._core.settings.node.timezone)
 
     def _may_start(self, entry: DestinationEntry) -> bool:
         if not entry.destination.active:

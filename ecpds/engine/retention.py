@@ -6,6 +6,7 @@ Every reader checks expiry itself; this only makes room and tells what happened.
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,8 +27,8 @@ NEVER_SENT = frozenset(
     {TransferStatus.WAIT, TransferStatus.RETR, TransferStatus.SCHE, TransferStatus.INTR}
 )
 PARKED_FOR = timedelta(hours=24)
-IN_PARTS_FOR = timedelta(days=7)
 PUBLICATIONS_FOR = timedelta(days=7)  # rows of the outbox that ended
+IN_PARTS_FOR = timedelta(days=7)
 PRODUCTS_FOR = timedelta(days=14)
 
 
@@ -39,6 +40,7 @@ class Retention:
         self._teller = Teller(node=core.node)
         self._wake = asyncio.Event()
         self._until: datetime | None = None
+        self._held_until = 0.0  # on the clock that never steps
 
     def poke(self) -> None:
         """Look now."""
@@ -64,9 +66,15 @@ class Retention:
             self._until = until
             await clock.wait(self._wake, until)
 
+    def hold(self, length: timedelta) -> None:
+        """Let nothing expire for so long: the clock was set on, perhaps by mistake."""
+        self._held_until = time.monotonic() + length.total_seconds()
+
     async def expire(self) -> int:
         """Mark everything that is past its expiry; return how many transfers."""
         total = 0
+        if time.monotonic() < self._held_until:
+            return 0
         while True:
             now = self._core.clock.now()
             touched = await self._core.store.write(expire_some, self._teller, now=now)
@@ -107,6 +115,7 @@ class Retention:
         )
         await self._core.store.write(products.forget, before=now - PRODUCTS_FOR)
         await self._core.store.write(accounts.expire_sessions, now=now)
+        await self._core.store.write(outbox.purge, before=now - PUBLICATIONS_FOR)
         await self._forget_parked(now)
         today = f"{now:%Y%m%d}"
         for volume in self._core.objects.volumes:
@@ -115,7 +124,6 @@ class Retention:
     async def _forget_parked(self, now: datetime) -> None:
         await self._core.store.write(
             multipart.drop_old, before=now - IN_PARTS_FOR, limit=BATCH
-        await self._core.store.write(outbox.purge, before=now - PUBLICATIONS_FOR)
         )  # their files go below, as any that nobody claims
         before = now - PARKED_FOR
         kept = await self._core.store.write(files.forget_parked, before=before)

@@ -16,6 +16,7 @@ from typing import Any
 from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.content import UploadSink
 from ecpds.engine.core import Core, HostEntry, Snapshot
+from ecpds.engine.guard import LAST, Guard
 from ecpds.engine.listed import fetch_listed
 from ecpds.engine.receiving import Halves
 from ecpds.engine.retrievalcontrol import RetrievalControl
@@ -86,6 +87,7 @@ class RetrievalScheduler:
         self.name = name
         self.running = 0
         self.meters: dict[int, Meter] = {}
+        self.guard: Guard | None = None  # which priorities may take room
         self._core = core
         self._slots = slots
         self._halves = halves
@@ -125,8 +127,9 @@ class RetrievalScheduler:
         free = min(free, MOST_CLAIMED, self._slots.free)
         if free <= 0:
             return None
+        most = self.guard.cutoff if self.guard is not None else LAST
         tasks, next_due = await self._core.store.write_lazily(
-            claim_retrievals, self.name, now=now, limit=free
+            claim_retrievals, self.name, now=now, limit=free, most=most
         )
         for task in tasks:
             self.running += 1
@@ -291,11 +294,11 @@ def _tries_again(file: DataFile, host: HostEntry | None, reason: Reason) -> bool
 
 
 def claim_retrievals(
-    db: Connection, name: str, *, now: datetime, limit: int
+    db: Connection, name: str, *, now: datetime, limit: int, most: int = LAST
 ) -> tuple[list[Task], datetime | None]:
     """Move the transfers of up to `limit` files from SCHE to FETC; tell when the next is due."""
     tasks: list[Task] = []
-    for _, number in transfers.preset(db, name, now=now, limit=limit):
+    for _, number in transfers.preset(db, name, now=now, limit=limit, most=most):
         file = files.get(db, number)
         if file is None or any(task.file.id == number for task in tasks):
             continue
@@ -377,14 +380,14 @@ def store_retrieved(
             started_at=started,
             now=now,
         )
-        names.append(one.destination)
-    if in_batch and any(one.asap for one in task.transfers):
-        names += groups.send_if_complete(db, file.group_by, now=now)
         if entry is not None and entry.notices is not None:
             entry.notices.arrived(
                 db, one.id, status, replaced=bool(file.instance), flagged=one.event,
                 expires_at=one.expires_at, now=now,
             )  # fmt: skip
+        names.append(one.destination)
+    if in_batch and any(one.asap for one in task.transfers):
+        names += groups.send_if_complete(db, file.group_by, now=now)
     if not names:  # everything was stopped or deleted meanwhile
         files.mark_unused(db, file.id)
     return names

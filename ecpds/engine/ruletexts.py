@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from ecpds.model.arbitration import VARIABLES, Arbiter
-from ecpds.model.dates import DatePattern
+from ecpds.model.dates import DatePattern, parse_zone
 from ecpds.model.decode import Where
 from ecpds.model.destination import Alias, Destination
 from ecpds.model.errors import ConfigError, InputError
@@ -162,6 +162,7 @@ def _readers(
     ranges, force = scheduler.active_time_range, scheduler.force
     return {
         "scheduler.activeTimeRange": lambda: TimeRanges.parse(ranges) if ranges else None,
+        "scheduler.timeZone": lambda: parse_zone(scheduler.time_zone or "UTC"),
         "scheduler.force": lambda: parse_force(force) if force else None,
         "scheduler.requeueon": lambda: arbiter_of(_only_rule(scheduler)),
         "scheduler.requeuepattern": lambda: compile_regex(scheduler.requeue_pattern),

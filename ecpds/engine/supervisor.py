@@ -15,10 +15,9 @@ from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core
 from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
-from ecpds.engine.groups import LOOK_EVERY as GROUPS_EVERY
-from ecpds.engine.groups import GroupWatch
-from ecpds.engine.outbox import Outbox
+from ecpds.engine.guard import LAST
 from ecpds.engine.leftovers import Leftovers
+from ecpds.engine.outbox import Outbox
 from ecpds.engine.receiving import Halves
 from ecpds.engine.recovery import sweep
 from ecpds.engine.retention import Retention
@@ -26,6 +25,7 @@ from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
 from ecpds.engine.retrievalcontrol import read_control
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import Registered, Submission, plan, register
+from ecpds.engine.watches import Watches
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.store import transfers
 
@@ -72,6 +72,7 @@ class Engine:
         self.disseminations: dict[str, DestinationScheduler] = {}
         self.retrievals: dict[str, RetrievalScheduler] = {}
         self.acquisitions: dict[tuple[str, str], AcquisitionScheduler] = {}
+        self.watches = Watches(self)
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._draining = False
@@ -83,7 +84,6 @@ class Engine:
         """Run all schedulers until cancelled."""
         core, clock = self.core, self.core.clock
         self.retrieval_slots.control = await core.store.read(read_control)
-        groups = GroupWatch(core, self.poke)
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._supervised("retention", self.retention.run)
@@ -91,12 +91,11 @@ class Engine:
             self._supervised("outbox", self.outbox.run)
             self._supervised("pool", core.pool.run)
             self._supervised("mail", core.mailer.run)
-            self._supervised("mail", core.mailer.run)
             self._supervised("breakers", self._probe_hosts)
             self._supervised("hints", self._follow_hints)
             self._supervised("sweep", self._sweep)
             group.create_task(every("forget", FORGET_EVERY, self.retention.forget, clock))
-            group.create_task(every("groups", GROUPS_EVERY, groups.look, clock))
+            self.watches.start(group)
             group.create_task(every("packing", PACK_EVERY, self.attempts.packing.work_ahead, clock))
             group.create_task(every("records", RECORD_EVERY, self._record, clock))
             group.create_task(every("leftovers", LEFTOVERS_EVERY, self.leftovers.remove, clock))
@@ -119,8 +118,8 @@ class Engine:
             if key not in self._tasks or self._tasks[key].done():
                 self._tasks[key] = self._supervised(" ".join(key), self._make(key).run)
         for scheduler in self._all():
-        self.outbox.poke()
             scheduler.poke()
+        self.outbox.poke()
 
     def _wanted(self) -> set[Key]:
         snapshot = self.core.snapshot
@@ -214,6 +213,8 @@ class Engine:
         """Plan and register one submission; wake whom it concerns.  Raises as these two do."""
         now = self.core.clock.now()
         planned = plan(submission, self.core.snapshot, now)
+        if self.watches.guard.cutoff < LAST:
+            self.watches.guard.check(min(one.priority for one in planned.transfers))
         if submission.on_duplicate == "overwrite":
             await self.interrupt(planned.key, "content replaced")
         registered = await self.core.store.write(register, planned, now=now)
@@ -292,8 +293,8 @@ class Engine:
     def drain(self) -> None:
         """Start nothing any more; what runs goes on."""
         self._draining = True
-        for scheduler in self._all():
         self.outbox.drain()
+        for scheduler in self._all():
             scheduler.drain()
 
     @property

@@ -25,6 +25,12 @@ class SchedulerOptions(OptionFamily):
     scopes: ClassVar[frozenset[str]] = frozenset({"destination"})
 
     active_time_range: str = opt("", "HH:mm-HH:mm list; no start outside.", key="activeTimeRange")
+    time_zone: str = opt(
+        "", "Zone of activeTimeRange, such as Europe/Paris; empty: node.timezone.", key="timeZone"
+    )
+    ageing: timedelta | None = opt(
+        None, "A due transfer gains one priority after each so long; none: never.", low=1
+    )
     standby: Literal["", "yes", "no", "never"] = opt("", "yes: queued becomes StandBy; never: not.")
     lifetime: timedelta | None = opt(None, "Replaces the submitted lifetime.")
     delay: timedelta | None = opt(None, "Added to start and expiry.")

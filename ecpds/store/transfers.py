@@ -174,7 +174,7 @@ PRESET = statement(
     SELECT transfer.id, transfer.data_file FROM transfer INDEXED BY transfer_preset
     JOIN data_file ON data_file.id = transfer.data_file
     WHERE transfer.destination = :destination AND status = 'SCHE' AND transfer.deleted = 0
-      AND expires_at > :now AND is_alias = 0
+      AND expires_at > :now AND is_alias = 0 AND priority <= :most
       AND (retrieval_at IS NULL OR retrieval_at <= :now)
     ORDER BY priority, queue_at, transfer.id LIMIT :limit""",
     hot=True,
@@ -484,9 +484,14 @@ def page(
     return [_row(row) for row in db.execute(chosen.sql, values)]
 
 
-def preset(db: Connection, destination: str, *, now: datetime, limit: int) -> list[tuple[int, int]]:
-    """Return transfer and file ids whose content is to be retrieved, in order."""
-    values = {"destination": destination, "now": to_micros(now), "limit": limit}
+def preset(
+    db: Connection, destination: str, *, now: datetime, limit: int, most: int = 99
+) -> list[tuple[int, int]]:
+    """Return transfer and file ids whose content is to be retrieved, in order.
+
+    Priorities above `most` are left out.
+    """
+    values = {"destination": destination, "now": to_micros(now), "limit": limit, "most": most}
     return [(row["id"], row["data_file"]) for row in db.execute(PRESET.sql, values)]
 
 

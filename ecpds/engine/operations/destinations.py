@@ -282,6 +282,9 @@ def store_destination(
     if if_version is not None and (old is None or old[2] != if_version):
         raise PreconditionFailed(f"Destination {destination.name} was changed meanwhile")
     destinations.put(db, destination, now=now)
+    if old is not None and destination.stop_if_dirty:  # begins anew at its first host
+        fresh = replace(old[1], current_host="", failures=0, round=1, switched_at=None)
+        destinations.set_run(db, destination.name, fresh)
     destinations.put_aliases(db, destination.name, destination.aliases)
     before = plain(old[0]) if old else None
     changed = difference(before, plain(destination), secret)

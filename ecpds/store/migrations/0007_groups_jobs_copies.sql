@@ -33,19 +33,12 @@ CREATE TABLE content_copy (
     instance INTEGER NOT NULL,            -- 0 for the first
     host TEXT NOT NULL,
     role TEXT NOT NULL,                   -- backup or proxy
-    destination TEXT NOT NULL,            -- for which it was made
+    destination TEXT NOT NULL,            -- for which it waits at a proxy, '' at a backup host
     state TEXT NOT NULL,                  -- waiting, there, doomed
     place TEXT NOT NULL DEFAULT '',       -- path at the host, or number at the proxy
     tries INTEGER NOT NULL DEFAULT 0,
     due_at INTEGER NOT NULL,
     error TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (data_file, host)
+    PRIMARY KEY (data_file, host, destination)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX content_copy_due ON content_copy (state, due_at);
-
-CREATE TABLE host_check (
-    host TEXT PRIMARY KEY,
-    checked_at INTEGER NOT NULL,
-    ok INTEGER NOT NULL,
-    error TEXT NOT NULL DEFAULT ''
-) STRICT, WITHOUT ROWID;
