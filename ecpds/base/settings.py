@@ -110,6 +110,16 @@ class S3Settings:
 
     listen: str = opt("", "host:port of an extra listener with S3 at the root.", reload=False)
     tls: bool = opt(True, "Serve HTTPS.", reload=False)
+    on_https: bool = opt(True, "Serve /s3/ on the HTTPS portal too.", reload=False)
+    hosts: tuple[str, ...] = opt(
+        (), "Host names whose subdomains are buckets; default: the node's public_host.",
+        reload=False,
+    )
+    region: str = opt("us-east-1", "Region that clients are told.")
+    clock_skew: timedelta = opt(minutes(15), "Clocks of clients may differ by.", low=1, high=86400)
+    max_connections: int = opt(1000, "Open connections.", low=1, reload=False)
+    idle_timeout: timedelta = opt(seconds(75), "Keep-alive.", low=1)
+    data_timeout: timedelta = opt(minutes(5), "No byte moved.", low=0.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
