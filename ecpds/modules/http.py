@@ -177,6 +177,7 @@ class HttpModule(TransferModule[HttpOptions]):
             mtime=_http_date(modified),
             etag=etag,
             url=str(url),
+            link=_disposition(response),
         )
 
     def _remember(self, url: URL, validator: str) -> None:
@@ -187,10 +188,7 @@ class HttpModule(TransferModule[HttpOptions]):
 
     async def list(self, directory: str, *, filter_text: str = "") -> AsyncIterator[Entry]:
         """Yield the entries of one page; where it does not tell, each file is asked for."""
-        target = self._target
-        if self.listing is not None:
-            target = replace(target, listing=self.listing)
-        lister = HttpLister(self._client, target, self._options, self._around)
+        lister = self._lister()
         if not self._options.is_directory or self._options.url_is_file:
             for entry in await self._asked([lister.single(directory)]):
                 yield entry
@@ -209,6 +207,12 @@ class HttpModule(TransferModule[HttpOptions]):
         for told in await self._asked(waiting):
             yield told
 
+    def _lister(self) -> HttpLister:
+        target = self._target
+        if self.listing is not None:
+            target = replace(target, listing=self.listing)
+        return HttpLister(self._client, target, self._options, self._around)
+
     def _must_ask(self, entry: Entry) -> bool:
         is_known = entry.size is not None and entry.mtime is not None
         return self._options.ask_each and entry.kind is Kind.FILE and not is_known
@@ -218,13 +222,25 @@ class HttpModule(TransferModule[HttpOptions]):
 
         async def one(entry: Entry) -> Entry:
             try:
-                return completed(entry, await self._stat(entry.url))
+                told = await self._stat(entry.url)
+                return self._named(completed(entry, told), told.link)
             except RemoteError as error:
                 return failed(entry, error)
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(entry)) for entry in entries]
         return [task.result() for task in tasks]
+
+    def _named(self, entry: Entry, name: str) -> Entry:
+        """Return an entry that stands for something else with the name that it has there."""
+        is_link = entry.size is None if self._options.is_symlink == "auto" else True
+        if self._options.is_symlink == "no" or not is_link or entry.link:
+            return entry
+        if name:
+            return replace(entry, link=name)
+        if self._options.fail_on_empty_symlink:
+            return replace(entry, kind=Kind.OTHER, error=f"{entry.name}: it has no name")
+        return entry
 
     async def delete(self, name: str) -> None:
         """Delete a file."""
@@ -432,6 +448,13 @@ def _check_part(response: aiohttp.ClientResponse, name: str, offset: int) -> Non
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if found is None or found[1] is None or int(found[1]) != offset:
         raise RemoteVerify(f"{name!r}: the server sends another part than asked for")
+
+
+def _disposition(response: aiohttp.ClientResponse) -> str:
+    """Return the plain file name that an answer proposes, empty when it has none."""
+    found = response.content_disposition
+    name = (found.filename or "") if found is not None else ""
+    return re.split(r"[/\\]", name)[-1]
 
 
 def _http_date(text: str) -> datetime | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import zlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -28,6 +30,7 @@ from ecpds.model.errors import (
     RemoteConfig,
     RemoteError,
     RemoteMissing,
+    RemoteName,
     RemoteTransient,
 )
 from ecpds.model.listing import ListingFormat
@@ -42,9 +45,10 @@ from ecpds.modules.http_pages import (
     HtmlPage,
     XmlRecords,
     csv_rows,
-    json_records,
     text_lines,
 )
+from ecpds.modules.http_paths import STAC, JsonRecords
+from ecpds.modules.http_select import selected
 from ecpds.transfer.contract import Surroundings, Target
 
 STEP: Final = 64 * 1024
@@ -53,10 +57,13 @@ STEP: Final = 64 * 1024
 IN_LOOP: Final = 128 * 1024
 """Characters of other pages that are read in the loop; more goes to a thread."""
 
+_MEMORY: Final = "http"
+_PLAIN_LINKS: Final = ("a[href]", "href")
 _PARSERS: Final = {
     "text/html": "html",
     "application/xhtml+xml": "html",
     "application/json": "json",
+    "application/geo+json": "stac",
     "text/csv": "csv",
     "application/xml": "xml",
     "text/xml": "xml",
@@ -83,24 +90,62 @@ class HttpLister:
         self._target = target
         self._options = options
         self._around = around
+        self._root = ""  # the address of the listing up to its last slash
+        self._is_plain = False
+        self._following = ""  # the page behind the present one
 
     async def entries(self, directory: str, filter_text: str) -> AsyncGenerator[Entry, None]:
-        """Yield the entries of one page, each address once."""
-        url = self._url(directory, filter_text)
+        """Yield the entries of one page, and with `listRecursive` of those below, each once."""
+        options, url = self._options, self._url(directory, filter_text)
+        walk = options.list_recursive and options.ask_each
+        waiting: deque[tuple[URL, int]] = deque([(url, 0)])
         seen: set[int] = set()
-        async with aclosing(self._batches(url, directory)) as batches:
-            async for batch in batches:
-                for entry in batch:
-                    # a hash each: a page of 500,000 links is allowed
-                    mark = hash(entry.url)
-                    if mark not in seen:
+        while waiting:
+            place, depth = waiting.popleft()
+            async with aclosing(self._pages(place, directory, is_first=not depth)) as batches:
+                async for batch in batches:
+                    for entry in batch:
+                        # a hash each: a page of 500,000 links is allowed
+                        mark = hash(entry.url)
+                        if mark in seen:
+                            continue
                         seen.add(mark)
-                        yield entry
-                if len(seen) > self._options.list_files:
-                    raise RemoteError(
-                        f"{directory!r} has more than {self._options.list_files} entries",
-                        phase=Phase.LIST,
-                    )
+                        if not walk or entry.kind is not Kind.DIRECTORY:
+                            yield entry
+                        elif depth < options.list_depth and entry.url.startswith(self._root):
+                            waiting.append((URL(entry.url, encoded=True), depth + 1))
+                    self._check_count(directory, len(seen), len(waiting))
+
+    def _check_count(self, directory: str, entries: int, directories: int) -> None:
+        for count, most, what in (
+            (entries, self._options.list_files, "entries"),
+            (directories, self._options.list_dirs, "directories"),
+        ):
+            if count > most:
+                raise RemoteError(f"{directory!r} has more than {most} {what}", phase=Phase.LIST)
+
+    async def _pages(
+        self, url: URL, directory: str, *, is_first: bool
+    ) -> AsyncGenerator[list[Entry], None]:
+        """Yield what a page and those that follow it tell."""
+        for _ in range(self._options.list_pages):
+            self._following = ""
+            try:
+                async with aclosing(self._batches(url, directory)) as batches:
+                    async for batch in batches:
+                        yield batch
+            except RemoteError as error:
+                if is_first or not isinstance(error, RemoteMissing | RemoteName):
+                    raise
+                text = f"{url.path}: {error.message}"
+                yield [Entry(kind=Kind.OTHER, name=url.path, url=str(url), error=text)]
+            if not self._following:
+                return
+            following = url.join(URL(self._following, encoded=True))
+            if following == url:
+                return
+            url = following
+        raise RemoteError(f"{directory!r} has more pages than http.listMaxPages", phase=Phase.LIST)
 
     def single(self, directory: str) -> Entry:
         """Return the entry of an address that is a file by itself (`dodir = no`)."""
@@ -124,21 +169,51 @@ class HttpLister:
     async def _batches(self, url: URL, directory: str) -> AsyncGenerator[list[Entry], None]:
         limit = self._target.timeouts.listing.total_seconds()
         about = f"listing of {directory!r}"
-        ask = Ask(method="GET", url=url, about=about, phase=Phase.LIST, missing=True, limit=limit)
+        ask = Ask(
+            method="GET", url=url, about=about, phase=Phase.LIST, missing=True, limit=limit,
+            headers=self._headers(url),
+        )  # fmt: skip
         async with self._client.ask(ask) as response:
+            if response.status == 304:
+                return
             if response.status != 200:
                 raise refusal(response, ask)
             page = self._page(url, response.url, directory)
+            link = response.links.get("next")
+            self._following = str(link["url"]) if link else ""
             async with aclosing(self._found(response)) as pieces:
                 async for found in pieces:
                     made = (self._entry(page, one) for one in found)
                     yield [entry for entry in made if entry is not None]
+            self._remember(url, response)
+
+    def _headers(self, url: URL) -> dict[str, str]:
+        headers = {}
+        if self._options.content_compression:
+            headers["Accept-Encoding"] = "gzip, deflate"
+        if self._options.conditional:
+            memory = self._around.memory
+            known = memory.recall(_MEMORY, self._target.host_name, f"page {url}")
+            tag, _, time = known.partition("\n")
+            headers |= {"If-None-Match": tag} if tag else {}
+            headers |= {"If-Modified-Since": time} if time and not tag else {}
+        return headers
+
+    def _remember(self, url: URL, response: aiohttp.ClientResponse) -> None:
+        """Keep what tells that a page has not changed, now that all of it was taken."""
+        if self._options.conditional:
+            told = response.headers
+            value = f"{told.get('ETag', '')}\n{told.get('Last-Modified', '')}"
+            memory = self._around.memory
+            memory.keep(_MEMORY, self._target.host_name, f"page {url}", value.strip(" ") or "")
 
     def _page(self, asked: URL, answered: URL, directory: str) -> Page:
         """Whether names can be told plainly: engine and file names speak of the line's own path."""
         base = str(answered.with_query(None)).rpartition("/")[0] + "/"
-        is_plain = asked == answered and not {"?", "%"} & set(directory)
-        return Page(answered, base, is_plain and asked.raw_path.endswith("/"))
+        if not self._root:
+            is_plain = asked == answered and not {"?", "%"} & set(directory)
+            self._root, self._is_plain = base, is_plain and asked.raw_path.endswith("/")
+        return Page(answered, base, self._is_plain and base.startswith(self._root))
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -146,17 +221,30 @@ class HttpLister:
         parser: str = self._options.parser
         if parser == "auto":
             parser = _PARSERS.get(response.content_type, "html")
-        if parser == "html":
+        if parser == "html" and not self._options.select:
+            parser = "text"
+        chosen = (self._options.select, self._options.attribute) != _PLAIN_LINKS
+        if parser == "html" and not chosen:
             async with aclosing(self._html(response)) as pieces:
                 async for found in pieces:
                     yield found
             return
         text = "".join([piece async for piece in self._texts(response)])
-        read = self._reader(parser)
+        records = self._json(parser)
+        read = records.read if records is not None else self._reader(parser)
         if len(text) <= IN_LOOP:
-            yield list(read(text))
+            found = list(read(text))
         else:
-            yield await self._around.threads.run("codec", lambda: list(read(text)))
+            found = await self._around.threads.run("codec", lambda: list(read(text)))
+        if records is not None and records.following:
+            self._following = records.following
+        yield found
+
+    def _json(self, parser: str) -> JsonRecords | None:
+        if parser not in ("json", "stac"):
+            return None
+        defaults = STAC if parser == "stac" else RECORD
+        return JsonRecords(self._options.fields(defaults), self._target.listing.zone)
 
     def _reader(self, parser: str) -> Callable[[str], Iterable[Found]]:
         zone = self._target.listing.zone
@@ -164,10 +252,10 @@ class HttpLister:
             return partial(text_lines, form=self._format())
         if parser == "csv":
             return partial(csv_rows, fields=self._options.fields(COLUMNS), zone=zone)
-        fields = self._options.fields(RECORD)
-        if parser == "json":
-            return partial(json_records, fields=fields, zone=zone)
-        return XmlRecords(fields, zone).read
+        if parser == "html":
+            select, attribute = self._options.select, self._options.attribute
+            return partial(selected, select=select, attribute=attribute)
+        return XmlRecords(self._options.fields(RECORD), zone).read
 
     def _format(self) -> ListingFormat:
         style = self._target.listing
@@ -194,12 +282,11 @@ class HttpLister:
 
     async def _texts(self, response: aiohttp.ClientResponse) -> AsyncGenerator[str, None]:
         """Yield the decoded page in steps, refusing one that is too large."""
-        coding = response.headers.get("Content-Encoding", "identity").lower()
-        if coding != "identity":
-            raise RemoteTransient(f"the page is compressed ({coding})", phase=Phase.LIST)
+        unpacker = _Unpacker(response.headers.get("Content-Encoding", "identity").lower())
         decoder = _decoder(response.charset or "utf-8")
         size = 0
-        async for block in response.content.iter_chunked(STEP):
+        async for packed in response.content.iter_chunked(STEP):
+            block = unpacker.feed(packed, self._options.max_size + 1)
             size += len(block)
             if size > self._options.max_size:
                 raise RemoteError(
@@ -208,6 +295,7 @@ class HttpLister:
                 )
             yield decoder.decode(block)
             await asyncio.sleep(0)
+        unpacker.close()
         yield decoder.decode(b"", True)
 
     # --- entries ----------------------------------------------------------------------------
@@ -219,7 +307,7 @@ class HttpLister:
             return Entry(kind=Kind.OTHER, name="", error=f"bad address {found.reference[:200]!r}")
         if address is None:
             return None
-        name = _plain_name(page, address) if page.is_plain else None
+        name = _plain_name(self._root, address) if page.is_plain else None
         return Entry(
             kind=found.kind,
             name=address if name is None else name,
@@ -250,11 +338,11 @@ class HttpLister:
 _SPECIAL: Final = frozenset(":/?#&%\\ \"'<>[]{}|^`")
 
 
-def _plain_name(page: Page, address: str) -> str | None:
-    """Return the name below the page, None if it can only be told by its address."""
-    if not address.startswith(page.base) or "?" in address:
+def _plain_name(root: str, address: str) -> str | None:
+    """Return the name below the listing, None if it can only be told by its address."""
+    if not address.startswith(root) or "?" in address:
         return None
-    encoded = address[len(page.base) :].removesuffix("/")
+    encoded = address[len(root) :].removesuffix("/")
     try:
         parts = [unquote_to_bytes(part).decode() for part in encoded.split("/")]
     except UnicodeDecodeError:
@@ -263,6 +351,29 @@ def _plain_name(page: Page, address: str) -> str | None:
         return None
     name = "/".join(parts)
     return name if name.isprintable() else None
+
+
+class _Unpacker:
+    """Opens a compressed page while it comes."""
+
+    def __init__(self, coding: str) -> None:
+        self._opened = None if coding == "identity" else zlib.decompressobj(47)  # either form
+        if coding not in ("identity", "gzip", "x-gzip", "deflate"):
+            raise RemoteTransient(f"the page is compressed ({coding})", phase=Phase.LIST)
+
+    def feed(self, block: bytes, most: int) -> bytes:
+        """Return what a block holds, so many bytes of it at most."""
+        if self._opened is None:
+            return block
+        try:
+            return self._opened.decompress(block, most)
+        except zlib.error as error:
+            raise RemoteTransient(f"the page is badly compressed: {error}") from None
+
+    def close(self) -> None:
+        """Raise RemoteTransient when the end is missing."""
+        if self._opened is not None and not self._opened.eof:
+            raise RemoteTransient("the page ends before its end", phase=Phase.LIST)
 
 
 def _decoder(charset: str) -> codecs.IncrementalDecoder:

@@ -1,7 +1,6 @@
 """Options of the `http` family.
 
-Not here yet: `select`, `attribute`, `parser = stac`, recursion and conditional listings, token
-functions, Digest, MQTT (their own modules).
+MQTT has a module of its own.
 
 Spec: transfer-modules-protocols.md 3.2-3.4.
 """
@@ -63,10 +62,46 @@ class HttpOptions(NamingOptions):
         "Append / to pages; auto: unless there is a ? or it ends in .html, .htm or .txt.",
         key="urldir",
     )
-    parser: Literal["auto", "html", "json", "csv", "xml", "text"] = opt(
+    parser: Literal["auto", "html", "json", "stac", "csv", "xml", "text"] = opt(
         "auto", "How pages are read; auto: by their Content-Type, else html."
     )
-    parser_options: str = opt("", "Fields of json, csv and xml, as k=v,k=v.", key="parserOptions")
+    parser_options: str = opt(
+        "", "Fields of json, stac, csv and xml, as k=v,k=v.", key="parserOptions"
+    )
+    select: str = opt(
+        "a[href]", "HTML elements that name files, as a CSS selector; empty = the page is text."
+    )
+    attribute: str = opt("href", "Attribute with the address; empty = the element's text.")
+    list_recursive: bool = opt(False, "List the directories below a page too.", key="listRecursive")
+    list_pages: int = opt(
+        1000, "Most pages of one listing that follow each other.", key="listMaxPages", low=1
+    )
+    list_dirs: int = opt(
+        50_000, "Most directories of a recursive listing.", key="listMaxDirs", low=1, high=1_000_000
+    )
+    list_depth: int = opt(
+        20, "Most levels of a recursive listing.", key="listMaxDepth", low=1, high=100
+    )
+    list_waiting: int = opt(
+        100,
+        "Accepted from older set-ups: what waits is bounded by the other limits.",
+        key="listMaxWaiting",
+        low=1,
+    )
+    conditional: bool = opt(
+        False, "Do not read a page again that has not changed (ETag, If-Modified-Since)."
+    )
+    content_compression: bool = opt(
+        True, "Accept compressed pages; files never.", key="enableContentCompression"
+    )
+    is_symlink: Literal["auto", "yes", "no"] = opt(
+        "auto",
+        "Files without length have the name of their Content-Disposition; yes: all files.",
+        key="isSymlink",
+    )
+    fail_on_empty_symlink: bool = opt(
+        False, "Such a file without that header is an error.", key="failOnEmptySymlink"
+    )
     ask_each: bool = opt(
         True, "Ask for size and time of entries whose page does not tell.", key="ftpLike"
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from itertools import pairwise
 from typing import Any, Final
+from urllib.parse import quote
 from xml.parsers import expat
 
 from ecpds.model.dates import MONTHS
@@ -179,6 +179,8 @@ RECORD: Final = {
     "sizeField": "size",
     "checksumField": "checksum",
     "etagField": "etag",
+    "urlTemplate": "",  # an address with {name}, for records without one
+    "nextField": "",  # where the address of the next page is
 }
 COLUMNS: Final = {
     "delimiter": ",",
@@ -191,51 +193,32 @@ COLUMNS: Final = {
 }
 
 
-def json_records(text: str, fields: Mapping[str, str], zone: tzinfo) -> Iterator[Found]:
-    """Read a list of objects at `arrayPath` (empty: `items`, else the document itself).
-
-    nginx's autoindex is understood as it is.
-    """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RemoteTransient(f"the page is no JSON: {error}", phase=Phase.LIST) from None
-    path = fields["arrayPath"] or ("items" if isinstance(document, dict) else "")
-    found = at_path(document, path)
-    records = [found] if isinstance(found, dict) else found
-    if not isinstance(records, list):
-        raise RemoteConfig(f"the page has no list at {path!r}", phase=Phase.LIST)
-    for record in records:
-        if isinstance(record, dict):
-            yield from _record(partial(at_path, record), fields, zone)
-
-
-def at_path(value: Any, path: str) -> Any:
-    """Return what is at a dotted path, None if there is nothing."""
-    for step in filter(None, path.split(".")):
-        value = value.get(step) if isinstance(value, dict) else None
-    return value
-
-
-def _record(get: Callable[[str], Any], fields: Mapping[str, str], zone: tzinfo) -> Iterator[Found]:
-    name, url = _text(get(fields["nameField"])), _text(get(fields["urlField"])).strip()
+def record_of(
+    get: Callable[[str], Any], fields: Mapping[str, str], zone: tzinfo
+) -> Iterator[Found]:
+    """Yield what one record tells; nothing without name and address."""
+    name, url = plain_text(get(fields["nameField"])), plain_text(get(fields["urlField"])).strip()
     if not name and not url:
         return
-    kind = Kind.DIRECTORY if _text(get("type")) == "directory" else Kind.FILE
-    size = _text(get(fields["sizeField"])).strip()
+    if name and not url and fields.get("urlTemplate"):
+        url = fields["urlTemplate"].replace("{name}", quote(name, safe="/"))
+    kind = Kind.DIRECTORY if plain_text(get("type")) == "directory" else Kind.FILE
+    size = plain_text(get(fields["sizeField"])).strip()
+    time = plain_text(get(fields["timeField"])) or plain_text(get("mtime"))
     yield Found(
         reference=url or name,
         is_plain=not url,
         name=name if url else "",
         kind=kind,
         size=int(size) if size.isascii() and size.isdigit() and len(size) < 19 else None,
-        mtime=moment((_text(get(fields["timeField"])) or _text(get("mtime"))).strip(), zone),
-        etag=_text(get(fields["etagField"])),
-        checksum=_text(get(fields["checksumField"])),
+        mtime=moment(time.strip(), zone),
+        etag=plain_text(get(fields["etagField"])),
+        checksum=plain_text(get(fields["checksumField"])),
     )
 
 
-def _text(value: Any) -> str:
+def plain_text(value: Any) -> str:
+    """Return a text or number as text, empty for anything else."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     return str(value)
@@ -255,7 +238,7 @@ def csv_rows(text: str, fields: Mapping[str, str], zone: tzinfo) -> Iterator[Fou
         for number, row in enumerate(reader):
             if number or fields["header"] != "yes":
                 cells = [cell.strip() for cell in row] if fields["trim"] == "yes" else row
-                yield from _record(partial(_cell, cells, columns), keys, zone)
+                yield from record_of(partial(_cell, cells, columns), keys, zone)
     except csv.Error as error:
         raise RemoteTransient(f"the page is no CSV: {error}", phase=Phase.LIST) from None
 
@@ -263,6 +246,11 @@ def csv_rows(text: str, fields: Mapping[str, str], zone: tzinfo) -> Iterator[Fou
 def _cell(cells: list[str], columns: Mapping[str, int], key: str) -> str:
     column = columns.get(key)
     return cells[column] if column is not None and 0 <= column < len(cells) else ""
+
+
+_BUCKET: Final = ("ListBucketResult", "Contents")  # of object stores
+_BUCKET_FIELDS: Final = {"name": "Key", "size": "Size", "time": "LastModified", "etag": "ETag"}
+_KNOWN: Final = frozenset({("list", "file"), ("list", "directory"), _BUCKET})
 
 
 class XmlRecords:
@@ -304,18 +292,23 @@ class XmlRecords:
 
     def _is_record(self) -> bool:
         path = tuple(self._path)
-        return path == self._array or path in (("list", "file"), ("list", "directory"))
+        return path == self._array or path in _KNOWN
 
     def _end(self, tag: str) -> None:
         text = "".join(self._texts).strip()
         self._texts.clear()
         if self._record is not None and self._is_record():
             record, self._record = self._record, None
+            if tuple(self._path) == _BUCKET:
+                record = {ours: record.get(theirs, "") for ours, theirs in _BUCKET_FIELDS.items()}
+                self._found += record_of(lambda key: record.get(key, ""), RECORD, self._zone)
+                self._path.pop()
+                return
             if self._path[0] == "list" and self._path[-1] != self._array[-1]:
                 record |= {"name": text, "type": self._path[-1]}
-            self._found += _record(lambda key: record.get(key, ""), self._fields, self._zone)
+            self._found += record_of(lambda key: record.get(key, ""), self._fields, self._zone)
         elif self._record is not None:
-            depth = len(self._array)
+            depth = 2 if tuple(self._path[:2]) in _KNOWN else len(self._array)
             self._record[".".join(self._path[depth:])] = text
         self._path.pop()
 

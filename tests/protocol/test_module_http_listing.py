@@ -26,9 +26,9 @@ from ecpds.modules.http_pages import (
     HtmlPage,
     XmlRecords,
     csv_rows,
-    json_records,
     moment,
 )
+from ecpds.modules.http_paths import JsonRecords
 from ecpds.transfer.contract import Target
 from tests.peers.nginx import nginx
 from tests.protocol.scripted_http import ScriptedHttp, answer
@@ -140,7 +140,7 @@ def test_no_text_breaks_the_page(text: str) -> None:
 
 
 def read_json(text: str, **fields: str) -> list[Found]:
-    return list(json_records(text, RECORD | fields, UTC))
+    return JsonRecords(RECORD | fields, UTC).read(text)
 
 
 def test_json() -> None:
