@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Literal
 
 from ecpds.model.account import Permission, Profile, Protocol
-from ecpds.model.errors import EcpdsError, Unsupported
+from ecpds.model.errors import EcpdsError, Unauthenticated, Unsupported
 from ecpds.model.secret import Secret
 
 
@@ -51,7 +51,20 @@ class Resumed:
     subscriber: int | None = None
 
 
-Credential = Password | ProvenKey | Anonymous | Resumed
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An S3 access key; `verify` gets its secret and raises what the client is told if it is wrong.
+
+    What it raises has to be an Unauthenticated; `unknown` is raised for a key that nobody has or
+    whose time is over.
+    """
+
+    access_key: str
+    verify: Callable[[Secret], None]
+    unknown: Unauthenticated
+
+
+Credential = Password | ProvenKey | Anonymous | Resumed | KeyPair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

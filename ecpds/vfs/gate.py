@@ -35,14 +35,22 @@ from ecpds.store import accesskeys, accounts, limits, portal, subscribers
 from ecpds.store.limits import Ban
 from ecpds.vfs import records
 from ecpds.vfs.accesskeys import AccessKeys, OpenKey
-from ecpds.vfs.contract import Anonymous, Credential, Gate, Password, ProvenKey, Resumed, Session
+from ecpds.vfs.contract import (
+    Anonymous,
+    Credential,
+    Gate,
+    KeyPair,
+    Password,
+    ProvenKey,
+    Resumed,
+    Session,
+)
 from ecpds.vfs.credentials import Changes, OneTimeCodes, Recognised, has_key
 from ecpds.vfs.defender import BAD_CREDENTIAL, MOST_BANS, UNKNOWN_USER, Defender
 from ecpds.vfs.geo import Places
 from ecpds.vfs.limits import Connections, Quotas, most_connections
 from ecpds.vfs.profiles import Facts, Profiles
 from ecpds.vfs.recorder import Recorder
-from ecpds.vfs.s3contract import KeyPair
 from ecpds.vfs.s3part import Rooms
 from ecpds.vfs.s3parts import S3Session
 from ecpds.vfs.services import Services, Visitor
@@ -74,7 +82,7 @@ class SessionInfo:
 class _Refused(Exception):
     """A check failed: what the event log is told, and what the client sees."""
 
-    def __init__(self, text: str, *, points: int = 0, error: Exception | None = None) -> None:
+    def __init__(self, text: str, *, points: int = 0, error: EcpdsError | None = None) -> None:
         super().__init__(text)
         self.text = text
         self.points = points

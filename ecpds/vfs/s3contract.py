@@ -14,21 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-from ecpds.model.secret import Secret
 from ecpds.vfs.contract import Node, Reader, Session, Writer
-
-
-@dataclass(frozen=True, slots=True)
-class KeyPair:
-    """An access key; `verify` gets its secret and raises what the client is told if it is wrong.
-
-    What it raises has to be an Unauthenticated; `unknown` is raised for a key that nobody has or
-    whose time is over.
-    """
-
-    access_key: str
-    verify: Callable[[Secret], None]
-    unknown: Exception
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
