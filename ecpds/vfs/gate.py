@@ -25,6 +25,7 @@ from ecpds.model.account import Protocol, Service
 from ecpds.model.errors import (
     Banned,
     Denied,
+    EcpdsError,
     InputError,
     LimitError,
     Stopping,
@@ -399,7 +400,7 @@ class PortalGate(Gate):
             if isinstance(claim.credential, ProvenKey):
                 raise _Refused("Password authentication failed")
             return False
-        if isinstance(claim.credential, Anonymous):
+        if isinstance(claim.credential, (Anonymous, KeyPair)):
             raise _Refused("Password authentication failed")
         if isinstance(claim.credential, ProvenKey):
             if not has_key(user.ssh_keys, claim.credential.line):
