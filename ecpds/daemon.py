@@ -37,6 +37,8 @@ from ecpds.portals.ftp.server import FtpPortal
 from ecpds.portals.https.app import HttpsPortal
 from ecpds.portals.mqtt.server import MqttPortal, check_test_publish
 from ecpds.portals.mqtt.websocket import MqttDoor
+from ecpds.portals.s3.portal import S3Portal
+from ecpds.portals.s3.service import PREFIX, S3Service
 from ecpds.portals.ssh.server import SshPortal
 from ecpds.vfs.brokermemory import BrokerMemory
 from ecpds.vfs.gate import PortalGate
@@ -88,6 +90,7 @@ class Daemon:
         self._endpoints: dict[str, str] = {}
         self._feeder: asyncio.Task[None] | None = None
         self._https: HttpsPortal | None = None
+        self._s3: list[S3Service | S3Portal] = []
         self.lag = 0.0
 
     # --- life -----------------------------------------------------------------------------------
@@ -164,8 +167,18 @@ class Daemon:
             session_lifetime=settings.security.session_lifetime,
             trusted_proxies=settings.security.trusted_proxies,
             registrar=Registration(core),
-            doors=[MqttDoor(mqtt)] if mqtt is not None else [],
+            doors=[*self._s3_doors(core, gate), *([MqttDoor(mqtt)] if mqtt is not None else [])],
         )
+        own_s3 = S3Portal(
+            gate,
+            settings.portal.s3,
+            tls if settings.portal.s3.tls else None,
+            core.threads,
+            core.clock,
+            hosts=settings.portal.s3.hosts or (settings.node.public_host, "localhost"),
+            trusted_proxies=settings.security.trusted_proxies,
+        )
+        self._s3.append(own_s3)
         candidates: dict[str, Listening] = {
             "ftp": FtpPortal(gate, settings.portal.ftp, tls, core.threads, core.clock, core.node),
             "sftp": SshPortal(
@@ -177,6 +190,7 @@ class Daemon:
                 core.node,
             ),
             "portal_https": portal,
+            "portal_s3": own_s3,
             "monitor": monitor,
         }
         for name, server in candidates.items():
@@ -186,6 +200,8 @@ class Daemon:
                 self._endpoints[name] = self._url(name, *places[0])
         if "portal_https" in self._endpoints and https.webdav:
             self._endpoints["webdav"] = f"{self._endpoints['portal_https']}/webdav/"
+        if "portal_https" in self._endpoints and settings.portal.s3.on_https:
+            self._endpoints.setdefault("portal_s3", f"{self._endpoints['portal_https']}{PREFIX}")
         core.endpoints.update(self._endpoints)
         self._tell_address(node)
         self._write_endpoints()
@@ -210,6 +226,17 @@ class Daemon:
         outbox.drivers[EMBEDDED] = mqtt
         return mqtt
 
+    def _s3_doors(self, core: Core, gate: PortalGate) -> list[S3Service]:
+        """Return S3 as a door of the HTTPS portal, unless it is switched off there."""
+        given = self.settings.portal.s3
+        if not given.on_https:
+            return []
+        door = S3Service(
+            gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts
+        )
+        self._s3.append(door)
+        return [door]
+
     def _tell_address(self, node: Node) -> None:
         """Let publications name the address under which the portal answers; they may begin."""
         shown = urlsplit(self._endpoints.get("portal_https", ""))
@@ -225,6 +252,7 @@ class Daemon:
             "ftp": "ftps" if self.settings.portal.ftp.tls == "implicit" else "ftp",
             "sftp": "sftp",
             "portal_https": "https" if self.settings.portal.https.tls else "http",
+            "portal_s3": "https" if self.settings.portal.s3.tls else "http",
             "monitor": "https" if self.settings.monitor.tls else "http",
         }
         everywhere = {"0.0.0.0", "::"}  # noqa: S104 - compared
@@ -339,6 +367,8 @@ class Daemon:
         node.core.settings = settings
         if self._https is not None:
             self._https.take(settings.portal.https)
+        for s3 in self._s3:
+            s3.take(settings.portal.s3)
         self.settings = settings
         log.info("reloaded")
 

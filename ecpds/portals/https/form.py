@@ -6,7 +6,7 @@ Spec: RFC 7578; the WHATWG escapes of file names (%22, %0D, %0A).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
@@ -42,7 +42,7 @@ class Multipart:
         self._buffer = bytearray(b"\r\n")
         self._open = True  # whether there is more of the present content
 
-    async def parts(self) -> AsyncIterator[Part]:
+    async def parts(self) -> AsyncGenerator[Part, None]:
         """Yield each part; what the caller leaves of its content is passed over.
 
         Ends only when the closing delimiter and the end of the body have come; raises Incomplete or
@@ -59,7 +59,7 @@ class Multipart:
                 pass
         raise InputError(f"a form may have at most {PARTS} fields")
 
-    async def content(self) -> AsyncIterator[bytes]:
+    async def content(self) -> AsyncGenerator[bytes, None]:
         """Yield the content of the part that `parts` has just given."""
         keep = len(self._end) - 1
         while self._open:
