@@ -18,7 +18,7 @@ from typing import Any, Final
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core, DestinationEntry
 from ecpds.engine.notices import EVENTS
-from ecpds.engine.publish_drivers import Driver
+from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_text import Subject, message_of, wants_sha512
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError, NotFound, TemplateError
@@ -68,6 +68,7 @@ class Outbox:
         self._is_open = False
         self._following: asyncio.Task[None] | None = None
         self.drivers: dict[str, Driver] = {}
+        self.broker: Broker | None = None  # the embedded one
         self.base_url = f"https://{core.settings.node.public_host}"
 
     def open(self) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from ecpds.base.clock import Clock
 from ecpds.base.logs import get_logger
 from ecpds.model.errors import ConfigError, RemoteTransient
-from ecpds.model.message import Message
+from ecpds.model.message import ClientInfo, Message
 from ecpds.model.secret import Secret
 from ecpds.transfer.mqttlink import LinkOptions, MqttLink
 
@@ -35,6 +35,19 @@ class Driver(Protocol):
 
     async def clear(self, topics: Sequence[str]) -> int:
         """Forget retained messages."""
+
+
+class Broker(Driver, Protocol):
+    """The embedded broker, whose clients can be seen."""
+
+    def clients(self) -> list[ClientInfo]:
+        """Return connected clients and sessions that wait for theirs."""
+
+    def disconnect(self, user: str, client: str) -> bool:
+        """Hang up on a client and forget its session; tell whether there was one."""
+
+    def retained(self, name: str = "#") -> list[Message]:
+        """Return the retained messages that match a filter, by topic."""
 
 
 class ExternalDriver:

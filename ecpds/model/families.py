@@ -103,7 +103,9 @@ class MqttOptions(OptionFamily):
     qos: int = opt(1, "0, 1 or 2.", low=0, high=2)
     retain: bool = opt(False, "Keep the last message.")
     expiry_interval: timedelta | None = opt(None, "Message expiry.", key="expiryInterval")
-    content_type: str = opt("text/plain", "Content type.", key="contentType")
+    content_type: str = opt(
+        "", "Content type; empty: application/json, of own payloads text/plain.", key="contentType"
+    )
     client_id: str = opt("", "Only to this client.", key="clientId")
 
 

@@ -26,3 +26,20 @@ class Message:
     def size(self) -> int:
         """Return the bytes that keeping it costs, roughly."""
         return len(self.payload) + len(self.topic) + 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientInfo:
+    """One client, for the list of operators; without a connection: a session that waits."""
+
+    user: str
+    client: str
+    peer: str
+    version: str
+    since: datetime | None
+    subscriptions: tuple[str, ...]
+    queued: int
+    in_flight: int
+    sent: int
+    dropped: int
+    ends: datetime | None

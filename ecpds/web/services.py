@@ -12,6 +12,7 @@ from ecpds.engine.operations.files import FileOperations
 from ecpds.engine.operations.groups import GroupOperations
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.operations.jobs import JobOperations
+from ecpds.engine.operations.notices import NoticeOperations
 from ecpds.engine.operations.products import ProductOperations
 from ecpds.engine.operations.retrievals import RetrievalOperations
 from ecpds.engine.operations.site import SiteOperations
@@ -51,6 +52,7 @@ class Services:
     products: ProductOperations = field(init=False)
     retrievals: RetrievalOperations = field(init=False)
     subscribers: SubscriberOperations = field(init=False)
+    notices: NoticeOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Services:
         self.products = ProductOperations(self.engine)
         self.retrievals = RetrievalOperations(self.engine)
         self.subscribers = SubscriberOperations(self.core)
+        self.notices = NoticeOperations(self.engine)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property

@@ -31,7 +31,7 @@ from ecpds.model.errors import (
     StoreError,
     Unauthenticated,
 )
-from ecpds.model.message import Message
+from ecpds.model.message import ClientInfo, Message
 from ecpds.model.secret import Secret
 from ecpds.portals.listener import Listener, connected
 from ecpds.portals.mqtt.broker import Broker
@@ -69,23 +69,6 @@ NEVER: Final = 0xFFFFFFFF  # session expiry of MQTT 5
 PERMISSION: Final = "portal.mqttPermission"
 
 Tls = Callable[[], ssl.SSLContext]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientInfo:
-    """One client, for the list of operators; without a connection: a session that waits."""
-
-    user: str
-    client: str
-    peer: str
-    version: str
-    since: datetime | None
-    subscriptions: tuple[str, ...]
-    queued: int
-    in_flight: int
-    sent: int
-    dropped: int
-    ends: datetime | None
 
 
 class Refusal(Exception):
@@ -521,4 +504,4 @@ def check_test_publish(settings: MqttSettings, others: Sequence[str]) -> None:
             raise ConfigError(f"mqtt.test_publish is refused: {spec} is not on loopback")
 
 
-__all__ = ["ClientInfo", "MqttPortal", "check_test_publish"]
+__all__ = ["MqttPortal", "check_test_publish"]

@@ -45,6 +45,8 @@ BODIES: Final[Mapping[str, type]] = {
     "RetrievalChange": schemas.RetrievalChange,
     "OptionValue": schemas.OptionValue,
     "TokenRequest": schemas.TokenRequest,
+    "Preview": schemas.Preview,
+    "Announcement": schemas.Announcement,
     "Submission": schemas.SubmissionFields,
     "RegisterRequest": schemas.RegisterRequest,
     "SiteRequest": schemas.SiteRequest,

@@ -160,6 +160,24 @@ class RetrievalChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A message to be shown."""
+
+    transfer: int = opt(0, "The transfer that it tells of.")
+    event: Literal["", "available", "delivered", "updated", "deleted"] = opt(
+        "", "The event; default: the one that the destination publishes."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """A message to be published now."""
+
+    transfer: int = opt(0, "The transfer that it tells of.")
+    event: Literal["available", "delivered", "updated"] = opt("available", "The event.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SiteRequest:
     """A site file."""
 

@@ -14,6 +14,7 @@ from ecpds.web.api import (
     jobs,
     node,
     policies,
+    notify,
     products,
     rules,
     sessions,
@@ -46,3 +47,4 @@ ROUTES: Final[tuple[Route, ...]] = (
     *site.ROUTES,
     *node.ROUTES,
 )
+    *notify.ROUTES,
