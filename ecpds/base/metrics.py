@@ -87,6 +87,7 @@ class Metrics:
         )
         self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
 
+        self._portal: dict[tuple[str, str], tuple[Counter, Counter]] = {}
         self._delivered: dict[tuple[str, str], tuple[Counter, Counter, Histogram]] = {}
 
     def delivered(
@@ -104,6 +105,17 @@ class Metrics:
         found[1].inc(sent)
         found[2].observe(took)
         self.queue_wait.observe(waited)
+
+    def moved(self, protocol: str, direction: str, count: int) -> None:
+        """Count an upload or download of a portal."""
+        found = self._portal.get((protocol, direction))
+        if found is None:
+            found = self._portal[protocol, direction] = (
+                self.portal_requests.labels(protocol),
+                self.portal_bytes.labels(protocol, direction),
+            )
+        found[0].inc()
+        found[1].inc(count)
 
     def text(self) -> bytes:
         """Return the Prometheus text form."""

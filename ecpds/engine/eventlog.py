@@ -95,7 +95,7 @@ class EventLog:
     async def _write_rows(self, rows: Sequence[tuple[int, str]]) -> None:
         records = await self._core.threads.run("disk", self._write, [text for _, text in rows])
         self._core.failpoints.hit("eventlog.written")
-        await self._core.store.write_lazily(history.written, rows[-1][0])
+        await self._core.store.write_aside(history.written, rows[-1][0])
         self._core.metrics.events_written.inc(len(rows))
         for record in records:
             name = record.get("destination", {}).get("name", "")

@@ -44,7 +44,9 @@ LINGER_SECONDS = 0.001  # a busy writer waits so long for one more call before i
 
 
 class _Call:
-    __slots__ = ("alone", "args", "durable", "error", "fn", "future", "kwargs", "loop", "result")
+    __slots__ = (
+        "alone", "args", "aside", "durable", "error", "fn", "future", "kwargs", "loop", "result",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -55,8 +57,10 @@ class _Call:
         *,
         alone: bool = False,
         durable: bool = True,
+        aside: bool = False,
     ) -> None:
         self.alone = alone
+        self.aside = aside
         self.durable = durable
         self.fn, self.args, self.kwargs, self.future = fn, args, kwargs, future
         self.loop = future.get_loop()
@@ -95,6 +99,7 @@ class Store:
         self._closed = False
         self._aside: _Call | None = None  # to be run alone, after the batch it interrupted
         self.batches = 0
+        self.changes = 0  # batches that may have changed more than histories, events and counters
         self.writes = 0
         self.busy_seconds = 0.0
         self._writer = threading.Thread(target=self._write_all, name="ecpds-writer", daemon=True)
@@ -155,6 +160,13 @@ class Store:
         result: T = await self._call(fn, args, kwargs, durable=False)
         return result
 
+    async def write_aside(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Do as `write_lazily` with what changes histories, events and counters only."""
+        result: T = await self._call(fn, args, kwargs, durable=False, aside=True)
+        return result
+
     def _call(
         self,
         fn: Callable[..., Any],
@@ -162,6 +174,7 @@ class Store:
         kwargs: dict[str, Any],
         *,
         durable: bool,
+        aside: bool = False,
     ) -> asyncio.Future[Any]:
         if self._closed:
             raise StoreError("the store is closed")
@@ -169,7 +182,7 @@ class Store:
             raise StoreError(f"the store cannot be written: {self._broken}")
         future = asyncio.get_running_loop().create_future()
         durable = durable and self._durability == "full"
-        self._calls.put(_Call(fn, args, kwargs, future, durable=durable))
+        self._calls.put(_Call(fn, args, kwargs, future, durable=durable, aside=aside))
         return future
 
     async def aclose(self) -> None:
@@ -216,6 +229,8 @@ class Store:
                 self._write_batch(self._db, batch, begun)
             self.batches += 1
             self.writes += len(batch)
+            if not all(call.aside for call in batch):
+                self.changes += 1
             self.busy_seconds += time.perf_counter() - begun
             self._answer([call for call in batch if not call.durable])
             if durable := [call for call in batch if call.durable]:

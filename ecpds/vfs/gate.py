@@ -34,7 +34,7 @@ from ecpds.model.errors import (
 from ecpds.model.secret import Secret
 from ecpds.store import accesskeys, accounts, limits, portal, subscribers
 from ecpds.store.limits import Ban
-from ecpds.vfs import records
+from ecpds.vfs import looking, records
 from ecpds.vfs.accesskeys import AccessKeys, OpenKey
 from ecpds.vfs.contract import (
     Anonymous,
@@ -50,6 +50,7 @@ from ecpds.vfs.credentials import Changes, OneTimeCodes, Recognised, has_key
 from ecpds.vfs.defender import BAD_CREDENTIAL, MOST_BANS, UNKNOWN_USER, Defender
 from ecpds.vfs.geo import Places
 from ecpds.vfs.limits import Connections, Quotas, most_connections
+from ecpds.vfs.looks import Looks
 from ecpds.vfs.profiles import Facts, Profiles
 from ecpds.vfs.recorder import Recorder
 from ecpds.vfs.s3part import Rooms
@@ -118,6 +119,7 @@ class PortalGate(Gate):
             teller=Teller(node=core.node),
             recorder=Recorder(core.store),
             quotas=Quotas(core.store),
+            looks=Looks(core.store, looking.look_file),
         )
         self._profiles = Profiles(core)
         self._defender = Defender(security, core.clock)

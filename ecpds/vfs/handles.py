@@ -116,15 +116,14 @@ class PortalReader(Reader):
         )
         await self._count(download)
         if opened.shown.status == TransferStatus.HOLD.code and download.is_complete:
-            await services.core.store.write(records.record_download, download, services.teller)
+            await services.core.store.write(records.finish_download, download, services.teller)
             services.told((opened.where.name,))
         else:
-            await services.recorder.put(records.record_download, download, services.teller)
+            await services.recorder.put_sharing(records.record_download, download, services.teller)
 
     async def _count(self, download: Download) -> None:
-        metrics, protocol = self._services.core.metrics, self._visitor.protocol.value
-        metrics.portal_requests.labels(protocol).inc()
-        metrics.portal_bytes.labels(protocol, "download").inc(download.sent)
+        protocol = self._visitor.protocol.value
+        self._services.core.metrics.moved(protocol, "download", download.sent)
         if not download.error:
             await self._services.count(download.quotas, download.sent, self._visitor)
 
@@ -324,9 +323,7 @@ class PortalWriter(Writer):
 
     def _after(self, registered: Registered, shown: Entry, node: Node) -> None:
         services, protocol = self._services, self._visitor.protocol.value
-        metrics = services.core.metrics
-        metrics.portal_requests.labels(protocol).inc()
-        metrics.portal_bytes.labels(protocol, "upload").inc(shown.size)
+        services.core.metrics.moved(protocol, "upload", shown.size)
         self._begun.registered(node, shown)
         order = self._begun.order
         services.parked.discard((self._visitor.login, order.entry.name, order.inner))

@@ -16,12 +16,15 @@ from ecpds.model.errors import EcpdsError
 from ecpds.store.db import Connection, Store
 
 P = ParamSpec("P")
-Act = Callable[[Connection], Any]
+Memory = dict[tuple[str, int], Any]
+"""What the functions of one write have read already, by kind and number."""
+
+Act = Callable[[Connection, Memory], Any]
 
 log = get_logger(__name__)
 
 MOST_WAITING: Final = 2_000
-BATCH: Final = 16  # records of one write call: it holds up the others of the same commit
+BATCH: Final = 64  # records of one write call: it holds up the others of the same commit
 
 
 class Recorder:
@@ -38,11 +41,23 @@ class Recorder:
     async def put(
         self, fn: Callable[Concatenate[Connection, P], Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Have `fn(db, …)` run soon; at once when nobody else does it or too much waits."""
+        """Have `fn(db, …)` run soon; at once when nobody else does it or too much waits.
 
-        def act(db: Connection) -> None:
-            fn(db, *args, **kwargs)
+        It may change histories, events and counters only.
+        """
+        await self._put(lambda db, _: fn(db, *args, **kwargs))
 
+    async def put_sharing(
+        self,
+        fn: Callable[Concatenate[Connection, Memory, P], Any],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Have `fn(db, memory, …)` run soon; `memory` is shared by all of one write."""
+        await self._put(lambda db, memory: fn(db, memory, *args, **kwargs))
+
+    async def _put(self, act: Act) -> None:
         if not self._is_running or len(self._waiting) >= MOST_WAITING:
             await self._write([act])
             return
@@ -76,7 +91,7 @@ class Recorder:
 
     async def _write(self, batch: Sequence[Act]) -> None:
         try:
-            await self._store.write(_all, batch)
+            await self._store.write_aside(_all, batch)
         except EcpdsError as error:
             log.error("records are lost", count=len(batch), reason=error.message)  # noqa: TRY400
         except Exception as error:  # noqa: BLE001 - one bad record must not take the others along
@@ -88,5 +103,6 @@ class Recorder:
 
 
 def _all(db: Connection, acts: Sequence[Act]) -> None:
+    memory: Memory = {}
     for act in acts:
-        act(db)
+        act(db, memory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from ecpds.engine.core import DestinationEntry
 from ecpds.engine.submit import Plan, PlannedTransfer, Registered, register
@@ -23,8 +24,11 @@ from ecpds.store.db import Connection
 from ecpds.store.portal import Entry
 from ecpds.vfs import layouts
 from ecpds.vfs.limits import Quota
+from ecpds.vfs.recorder import Memory
 from ecpds.vfs.services import Visitor
 from ecpds.vfs.tree import etag_of
+
+T = TypeVar("T")
 
 STAYING = frozenset({Protocol.FTP, Protocol.SFTP, Protocol.SCP, Protocol.MQTTS})
 """Protocols whose sessions last; of the others each request is one, and no LOG event."""
@@ -242,24 +246,48 @@ class Download:
         """Return the bytes of all parts."""
         return sum(part.sent for part in self.parts)
 
+    @property
+    def took(self) -> timedelta:
+        """Return how long it took."""
+        return max(self.ended_at - self.started_at, timedelta(0))
 
-def record_download(db: Connection, download: Download, teller: Teller) -> None:
-    """Write history, event and quota; a held transfer that was fetched as a whole is DONE."""
+
+def finish_download(db: Connection, download: Download, teller: Teller) -> None:
+    """Do as `record_download`; a held transfer that was fetched as a whole is DONE."""
+    transfer = transfers.get(db, download.shown.transfer)
+    if transfer is not None:
+        is_held = transfer.status is TransferStatus.HOLD and not transfer.deleted
+        if is_held and download.is_complete and not download.error:
+            took = download.took
+            _finish(db, transfer, download, _download_comment(download, teller.node, took), took)
+    record_download(db, {}, download, teller)
+
+
+def record_download(db: Connection, memory: Memory, download: Download, teller: Teller) -> None:
+    """Write history, event and quota; nothing that a client could see in its tree."""
     visitor, now = download.visitor, download.ended_at
     for quota in () if download.error else download.quotas:
         history.add_quota(db, (quota.holder,), quota.direction, download.sent, now=now)
-    transfer = transfers.get(db, download.shown.transfer)
+    transfer = _remembered(memory, transfers.get, db, download.shown.transfer)
     if transfer is None:
         return
-    took = max(now - download.started_at, timedelta(0))
+    took = download.took
     comment = _download_comment(download, teller.node, took)
-    is_held = transfer.status is TransferStatus.HOLD and not transfer.deleted
-    if is_held and download.is_complete and not download.error:
-        _finish(db, transfer, download, comment, took)
     if visitor.records_history:
         _add_history(db, download, transfer, comment, took)
     if visitor.records_events:
-        _tell_download(db, download, transfer, teller)
+        _tell_download(db, memory, download, transfer, teller)
+
+
+def _remembered(
+    memory: Memory, get: Callable[[Connection, int], T], db: Connection, number: int
+) -> T:
+    """Return a row that `get` reads, once for all downloads of one write."""
+    key = (get.__module__, number)
+    if key not in memory:
+        memory[key] = get(db, number)
+    found: T = memory[key]
+    return found
 
 
 def _download_comment(download: Download, node: str, took: timedelta) -> str:
@@ -325,8 +353,10 @@ def _add_history(
     history.add_incoming(db, row)
 
 
-def _tell_download(db: Connection, download: Download, transfer: Transfer, teller: Teller) -> None:
-    file = files.get(db, transfer.data_file)
+def _tell_download(
+    db: Connection, memory: Memory, download: Download, transfer: Transfer, teller: Teller
+) -> None:
+    file = _remembered(memory, files.get, db, transfer.data_file)
     if file is None:
         return
     parts = download.parts

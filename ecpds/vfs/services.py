@@ -15,6 +15,7 @@ from ecpds.model.account import Protocol
 from ecpds.model.errors import Busy
 from ecpds.store.db import Connection
 from ecpds.vfs.limits import Direction, Quota, Quotas
+from ecpds.vfs.looks import Looks
 from ecpds.vfs.recorder import Recorder
 
 STOP_WAIT: Final = timedelta(seconds=5)
@@ -45,6 +46,7 @@ class Services:
     teller: Teller
     recorder: Recorder
     quotas: Quotas
+    looks: Looks
     writing: dict[tuple[str, str], str] = field(default_factory=dict)  # place to user
     parked: set[tuple[str, str, str]] = field(default_factory=set)  # user, destination, path
     is_stopping: bool = False

@@ -197,9 +197,7 @@ class PortalSession(Session):
         quotas = await self._services.check_quotas(self._facts.quotas, place.entry, "download")
         core = self._services.core
         for is_last in (False, True):
-            looked = await core.store.read(
-                looking.look_file, place.entry, place, now=core.clock.now()
-            )
+            looked = await self._services.looks.file(place.entry, place, now=core.clock.now())
             if looked.inner is not None:
                 await self._need(Permission.GET, place, looked.inner)
             try:

@@ -1,0 +1,73 @@
+"""Files that were looked at a moment ago, so that a file fetched again and again costs no look-up.
+
+What is kept is valid as long as nothing was committed that could change it: the store counts those
+commits, and a hit compares the count (read-your-writes over all protocols rests on that).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ecpds.engine.core import DestinationEntry
+from ecpds.store.codec import to_micros
+from ecpds.store.db import Connection, Store
+from ecpds.store.portal import Entry
+from ecpds.vfs.tree import Place
+
+if TYPE_CHECKING:
+    from ecpds.vfs.looking import Looked
+
+MOST: Final = 4_096  # files that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """One file as it was found."""
+
+    changes: int  # of the store, before the look
+    entry: DestinationEntry
+    looked: Looked[Entry]
+
+
+class Look(Protocol):
+    """A reader's function that finds a file: `looking.look_file`."""
+
+    def __call__(
+        self, db: Connection, entry: DestinationEntry, place: Place, *, now: datetime
+    ) -> Looked[Entry]:
+        """Return the file at a place."""
+
+
+class Looks:
+    """The files found last."""
+
+    def __init__(self, store: Store, look: Look) -> None:
+        self._store = store
+        self._look = look
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+
+    async def file(self, entry: DestinationEntry, place: Place, *, now: datetime) -> Looked[Entry]:
+        """Return the file at a place, as the function given does."""
+        key = (entry.name, place.inner)
+        kept = self._kept.get(key)
+        if kept is not None and self._holds(kept, entry, now):
+            return kept.looked
+        changes = self._store.changes
+        looked = await self._store.read(self._look, entry, place, now=now)
+        if looked.inner is None:  # asked for by its name
+            self._kept[key] = _Kept(changes, entry, looked)
+            self._kept.move_to_end(key)
+            if len(self._kept) > MOST:
+                self._kept.popitem(last=False)
+        return looked
+
+    def _holds(self, kept: _Kept, entry: DestinationEntry, now: datetime) -> bool:
+        found = kept.looked.found
+        return (
+            kept.changes == self._store.changes
+            and kept.entry is entry
+            and found.visible_us <= to_micros(now) < found.expires_us
+        )
