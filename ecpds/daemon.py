@@ -207,7 +207,7 @@ class Daemon:
         self._write_endpoints()
 
     async def _start_mqtt(
-        self, core: Core, gate: PortalGate, tls: Callable[[], ssl.SSLContext]
+        self, node: Node, gate: PortalGate, tls: Callable[[], ssl.SSLContext]
     ) -> MqttPortal | None:
         """Start the broker unless all publications go to another one."""
         core, settings, outbox = node.core, self.settings.mqtt, node.engine.outbox
@@ -223,7 +223,7 @@ class Daemon:
         await mqtt.start()
         for name, place in mqtt.places.items():
             self._endpoints[name] = self._url(name, *place)
-        outbox.drivers[EMBEDDED] = mqtt
+        outbox.drivers[EMBEDDED] = outbox.broker = mqtt
         return mqtt
 
     def _s3_doors(self, core: Core, gate: PortalGate) -> list[S3Service]:
