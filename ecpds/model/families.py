@@ -138,7 +138,18 @@ class PortalOptions(OptionFamily):
     geoblocking: str = opt("", "Places that may log in.")
     geodeny: str = opt("", "Places that may not.")
     geo_private: Literal["allow", "deny"] = opt("allow", "Private addresses.", key="geoPrivate")
-    exclude_protocols: str = opt("", "Protocols refused.", key="excludeProtocols")
+    exclude_protocols: str = opt(
+        "", "Protocols refused: ftp sftp scp https webdav s3 mqtts; sftp means scp too.",
+        key="excludeProtocols",
+    )  # fmt: skip
+    rename_replace: bool = opt(
+        False, "Renames by FTP and SFTP replace what is there, as rclone and many feeds want it.",
+        key="renameReplace",
+    )  # fmt: skip
+    path_permissions: str = opt(
+        "", "Operations by path, the longest prefix wins: `/MET/in: put,mkdir; /MET: dir,get`.",
+        key="pathPermissions",
+    )  # fmt: skip
     max_connections: int = opt(10, "At a time, 0 unlimited.", key="maxConnections", low=0)
     max_connections_schedule: str = opt(
         "", "HH:MM-HH:MM=N list, UTC.", key="maxConnectionsSchedule"

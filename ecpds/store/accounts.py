@@ -27,6 +27,7 @@ USERS = statement("SELECT * FROM data_user ORDER BY login")
 DELETE_USER = statement("DELETE FROM data_user WHERE login = :login")
 USER_LOGIN = statement("""
     UPDATE data_user SET last_login_at = :now, last_login_from = :peer WHERE login = :login""")
+USER_CODE = statement("UPDATE data_user SET totp_step = :step WHERE login = :login")
 PUT_POLICY = statement("""
     INSERT INTO policy (name, active, comment, operations, destinations, options, updated_at)
     VALUES (:name, :active, :comment, :operations, :destinations, :options, :now)
@@ -86,6 +87,7 @@ class StoredUser:
     password_hash: str
     totp_secret: str  # sealed
     version: int
+    totp_step: int = 0  # of the last one-time code that was used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +170,7 @@ def _user(row: Row) -> StoredUser:
         password_hash=row["password_hash"],
         totp_secret=row["totp_secret"],
         version=row["version"],
+        totp_step=row["totp_step"],
     )
 
 
@@ -190,6 +193,11 @@ def delete_user(db: Connection, login: str) -> bool:
 def user_logged_in(db: Connection, login: str, peer: str, *, now: datetime) -> None:
     """Remember the last login."""
     db.execute(USER_LOGIN.sql, {"login": login, "peer": peer, "now": to_micros(now)})
+
+
+def code_used(db: Connection, login: str, step: int) -> None:
+    """Remember the step of a one-time code, so that no later process takes it again."""
+    db.execute(USER_CODE.sql, {"login": login, "step": step})
 
 
 def put_policy(db: Connection, policy: Policy, *, now: datetime) -> None:

@@ -354,6 +354,11 @@ class Session(ABC):
         """
         raise Unsupported("files have no properties here")
 
+    def admits(self, protocol: Protocol) -> bool:
+        """Tell whether this login may also be used for `protocol`, as SSH ones are for SCP."""
+        del protocol
+        return True
+
     def using(self, protocol: Protocol) -> None:  # noqa: B027 - nothing to tell for most
         """Tell that this login speaks `protocol` from now on: history and events name it.
 
@@ -422,9 +427,7 @@ class Registrar(ABC):
         """Raise InputError unless people may register for this user."""
 
     @abstractmethod
-    async def register(
-        self, user: str, *, name: str, email: str, country: str, peer: str
-    ) -> None:
+    async def register(self, user: str, *, name: str, email: str, country: str, peer: str) -> None:
         """Take a registration; the same silence for addresses that are known.
 
         Raises InputError for what cannot be taken, LimitError for too many from one address.

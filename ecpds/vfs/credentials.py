@@ -76,8 +76,15 @@ class OneTimeCodes:
         self._clock = clock
         self._used: dict[str, int] = {}  # login to the last step accepted
 
-    def accept(self, login: str, secret: Secret, code: Secret) -> bool:
-        """Tell whether the code is right and not used before; it is used then."""
+    def last(self, login: str) -> int:
+        """Return the step of the code that was accepted last, 0 if none was."""
+        return self._used.get(login, 0)
+
+    def accept(self, login: str, secret: Secret, code: Secret, *, after: int = -1) -> bool:
+        """Tell whether the code is right and not used before; it is used then.
+
+        `after` is the last step that an earlier process has accepted.
+        """
         now = int(self._clock.now().timestamp()) // STEP
         text = code.reveal().strip()
         if _CODE.fullmatch(text) is None:
@@ -89,7 +96,7 @@ class OneTimeCodes:
                     found = step
             except ValueError:
                 return False
-        if found is None or found <= self._used.get(login, -1):
+        if found is None or found <= self._used.get(login, after):
             return False
         self._used = {user: step for user, step in self._used.items() if step >= now - AROUND}
         self._used[login] = found

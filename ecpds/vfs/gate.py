@@ -342,7 +342,7 @@ class PortalGate(Gate):
         self._check_limits(facts)
         if not facts.profile.destinations:
             raise _Refused("No associated Destinations")
-        if not facts.profile.operations:
+        if facts.rights.is_empty:
             raise _Refused("No associated Permissions")
         # nothing waits between the check of limits and this
         session = self._open(claim, facts, subscriber)
@@ -423,8 +423,9 @@ class PortalGate(Gate):
             raise _Refused("Password authentication failed", points=BAD_CREDENTIAL)
         if stored.totp_secret:
             secret = self._core.vault.open(stored.totp_secret)
-            if not self._codes.accept(login, secret, password):
+            if not self._codes.accept(login, secret, password, after=stored.totp_step):
                 raise _Refused("TOTP authentication failed", points=BAD_CREDENTIAL)
+            await self._core.store.write(accounts.code_used, login, self._codes.last(login))
             return True
         if not stored.password_hash:
             await self._core.passwords.verify(None, password)
@@ -535,6 +536,6 @@ def _may_stay(facts: Facts, protocol: Protocol) -> bool:
     return bool(
         profile.user.active
         and profile.destinations
-        and profile.operations
+        and not facts.rights.is_empty
         and _word(protocol) not in facts.excluded
     )

@@ -14,6 +14,7 @@ from ecpds.base.logs import get_logger
 from ecpds.model.account import Permission, Profile
 from ecpds.model.errors import RuleError
 from ecpds.model.families import PortalOptions
+from ecpds.model.pathrights import PathRights, parse_path_rights, rights_at
 from ecpds.model.rules import compile_regex
 
 log = get_logger(__name__)
@@ -29,6 +30,7 @@ class Rights:
     login: str
     operations: frozenset[Permission]
     patterns: Mapping[Permission, re.Pattern[str]]
+    paths: PathRights = ()
 
     @classmethod
     def of(cls, profile: Profile, options: PortalOptions) -> Rights:
@@ -47,17 +49,26 @@ class Rights:
                     "a path expression denies everything",
                     user=login, operation=permission.value, reason=error.message,
                 )  # fmt: skip
-        return cls(login, profile.operations, patterns)
+        return cls(login, profile.operations, patterns, _paths(login, options))
 
     def allows(self, permission: Permission, destination: str, inner: str) -> bool:
         """Tell whether the operation is granted on that path of a destination ('' for the top)."""
-        if permission not in self.operations:
+        if not self.paths and permission not in self.operations:
             return False
         pattern = self.patterns.get(permission)
-        if pattern is None:
+        if pattern is None and not self.paths:
             return True
         path = "/".join(part for part in (destination, inner) if part)
-        return pattern.fullmatch(f"[{self.login}]data:/{path}") is not None
+        if self.paths:
+            granted = rights_at(self.paths, f"/{path}")
+            if permission not in (self.operations if granted is None else granted):
+                return False
+        return pattern is None or pattern.fullmatch(f"[{self.login}]data:/{path}") is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is granted anywhere."""
+        return not self.operations and not any(granted for _, granted in self.paths)
 
     def allows_stat(self, destination: str, inner: str) -> bool:
         """Tell whether anything may be known of that path."""
@@ -110,3 +121,14 @@ class ScopedRights(Rights):
     def _leads(self, destination: str, inner: str) -> bool:
         path = "/".join(part for part in (destination, inner.rstrip("/")) if part)
         return not path or self.prefix.startswith(f"{path}/")
+
+
+def _paths(login: str, options: PortalOptions) -> PathRights:
+    """Return the rules by path; an imported text that cannot be read grants nothing at all."""
+    if not options.path_permissions:
+        return ()
+    try:
+        return parse_path_rights(options.path_permissions)
+    except RuleError as error:
+        log.warning("path rules deny everything", user=login, reason=error.message)
+        return (("/", frozenset()),)

@@ -26,7 +26,7 @@ from ecpds.vfs.handles import Begun, Opened, PortalReader, PortalWriter
 from ecpds.vfs.listing import Lister, Wanted, name_of
 from ecpds.vfs.profiles import Facts
 from ecpds.vfs.services import STOP_WAIT, Services, Visitor
-from ecpds.vfs.tree import DOMAIN, Place, View, missing, node_of, upper_node
+from ecpds.vfs.tree import DOMAIN, SHOWS_DOMAIN, Place, View, missing, node_of, upper_node
 from ecpds.vfs.uploads import Order, Prepared
 
 MOST_OWN: Final = 1_000
@@ -459,11 +459,12 @@ class PortalSession(Session):
             raise Unsupported("a rename stays in its destination")
         uploads.check_target(target)
         core = self._services.core
+        replaces = self._facts.options.rename_replace and self.protocol in SHOWS_DOMAIN
         wanted = Rename(
             change=self._change(source.entry),
             old=source,
             new=target,
-            replace=replace,
+            replace=replace or replaces,
             may=partial(self._rights.allows, Permission.RENAME, source.destination),
             snapshot=core.snapshot,
         )
@@ -504,6 +505,10 @@ class PortalSession(Session):
             looking.set_properties, place.entry, place, changes,
             now=core.clock.now(), replace=replace,
         )  # fmt: skip
+
+    def admits(self, protocol: Protocol) -> bool:
+        """Tell whether the login may be used for another protocol too."""
+        return protocol.value not in self._facts.excluded
 
     def using(self, protocol: Protocol) -> None:
         """Name another protocol of the same login in history and events."""

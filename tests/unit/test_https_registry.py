@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ecpds.model.errors import RuleError
-from ecpds.portals.https.registry import RULES, apply, parse
+from ecpds.model.headerrules import RULES, apply, parse
 
 
 def test_example_17() -> None:

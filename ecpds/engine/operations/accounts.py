@@ -11,6 +11,7 @@ from ecpds.base import passwords
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, record
 from ecpds.engine.operations.destinations import kept_options, sealed_options
+from ecpds.engine.portaltexts import check_portal_texts
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.account import DataUser, Policy, WebUser
@@ -103,6 +104,7 @@ class AccountOperations:
         check_names(user.destinations, self._core.snapshot.destinations, where, "destinations")
         check_names(user.policies, policies, where, "policies")
         options = self._core.catalogue.check(user.options, "user", where.at("options"))
+        check_portal_texts(options, where.at("options"))
         return replace(user, options=sealed_options(self._core, options))
 
     async def delete_user(self, login: str, actor: Actor) -> None:
@@ -163,6 +165,7 @@ class AccountOperations:
             raise where.at("name").error(error.message) from None
         check_names(policy.destinations, self._core.snapshot.destinations, where, "destinations")
         options = self._core.catalogue.check(policy.options, "policy", where.at("options"))
+        check_portal_texts(options, where.at("options"))
         return replace(policy, options=sealed_options(self._core, options))
 
     async def delete_policy(self, name: str, actor: Actor) -> None:

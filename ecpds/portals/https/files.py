@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from ecpds.base.clock import Clock
+from ecpds.model import headerrules
 from ecpds.model.account import Permission
 from ecpds.model.errors import (
     Exists,
@@ -26,7 +27,7 @@ from ecpds.model.errors import (
     PreconditionFailed,
     RuleError,
 )
-from ecpds.portals.https import conditions, head, ranges, registry
+from ecpds.portals.https import conditions, head, ranges
 from ecpds.portals.https.conditions import Verdict
 from ecpds.portals.https.exchange import Answer, FileBody, Refused, Slice
 from ecpds.portals.https.fields import FILE_POLICY, Types, disposition, security, with_charset
@@ -49,7 +50,7 @@ class Files:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._types = Types()
-        self._registries: dict[str, Sequence[registry.Rule]] = {}
+        self._registries: dict[str, Sequence[headerrules.Rule]] = {}
         self._described: dict[tuple[object, ...], str] = {}
 
     # --- reading -------------------------------------------------------------------------
@@ -117,10 +118,10 @@ class Files:
             while len(self._registries) >= _REGISTRIES:
                 del self._registries[next(iter(self._registries))]
             try:
-                self._registries[text] = registry.parse(text)
+                self._registries[text] = headerrules.parse(text)
             except RuleError:  # saved by an importer; new texts are checked when they are saved
                 self._registries[text] = ()
-        return registry.apply(self._registries[text], path)
+        return headerrules.apply(self._registries[text], path)
 
     async def _early(self, visit: Visit) -> Answer | None:
         """Return the answer that needs no content, so that no download is recorded for it."""

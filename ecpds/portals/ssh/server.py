@@ -368,6 +368,9 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if parsed is None:
             self._refused = True
             return True
+        if not self._session.admits(Protocol.SCP):
+            self._refused = True
+            return True
         if not self._visitor.channels:
             self._session.using(Protocol.SCP)
         self._service = ScpService(self._session, self, parsed)
