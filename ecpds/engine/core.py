@@ -36,6 +36,7 @@ from ecpds.model.rulesettings import (
 )
 from ecpds.model.status import StoredState
 from ecpds.model.template import Template
+from ecpds.model.tokens import Pieces
 from ecpds.model.units import TimeRanges
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.store import destinations, hosts
@@ -58,13 +59,17 @@ class DestinationEntry:
     active_times: TimeRanges | None
     state: StoredState
     arbiter: Arbiter | None = None  # of duplicates, `scheduler.requeueon`
-    problems: Mapping[str, str] = field(default_factory=dict)  # imported texts that cannot be read
     notices: NoticeRule | None = None  # what is published, None: nothing
+    problems: Mapping[str, str] = field(default_factory=dict)  # imported texts that cannot be read
 
     @property
     def name(self) -> str:
         """Return the name of the destination."""
         return self.destination.name
+
+    def version_rule(self, forced: ForceSettings) -> str | Pieces:
+        """Return the template of the version: what `scheduler.force` says, else the option."""
+        return self.scheduler.version if forced.version is None else forced.version
 
     def forced(self, target: str) -> ForceSettings:
         """Return what `scheduler.force` says of a target."""
@@ -144,16 +149,16 @@ class Configuration:
         registry: Registry,
         roots: tuple[str, ...],
         node: str = "",
+        carriers: tuple[str, ...] = (),
     ) -> None:
+        """`carriers`: the kinds of publications that somebody carries."""
         self._node = node
+        self._carriers = carriers
         self._store = store
         self._vault = vault
         self._registry = registry
-        carriers: tuple[str, ...] = (),
         self._roots = roots
-        """`carriers`: the kinds of publications that somebody carries."""
         self.now = Snapshot()
-        self._carriers = carriers
 
     async def reload(self) -> Snapshot:
         """Read the store anew and make it the present configuration."""
@@ -190,13 +195,13 @@ class Configuration:
         destination = replace(stored, options=options)
         scheduler = SchedulerOptions.read(options)
         texts = compiled(destination, scheduler)
+        mqtt = MqttOptions.read(options)
         return DestinationEntry(
             destination=destination,
             scheduler=scheduler,
             incoming=IncomingOptions.read(options),
             mqtt=mqtt,
             notices=NoticeRule.of(destination.name, mqtt, self._carriers, delivers=delivers),
-        mqtt = MqttOptions.read(options)
             aliases=texts.aliases,
             force=texts.force,
             active_times=texts.active_times,
