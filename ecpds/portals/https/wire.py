@@ -105,7 +105,9 @@ class Wire(asyncio.BufferedProtocol):
     @property
     def unsent(self) -> int:
         """How many bytes wait for the client."""
-        return self._transport.get_write_buffer_size() if self._transport else 0
+        if self._transport is None or self.closed.is_set():
+            return 0  # asyncio's TLS transport has lost its protocol by then
+        return self._transport.get_write_buffer_size()
 
     def write(self, *blocks: bytes | bytearray) -> None:
         """Send blocks; raise ConnectionResetError when the client has gone."""
