@@ -32,6 +32,7 @@ wanted=(
     "sshpass:sshpass"
     "openssl:openssl"
     "setpriv:util-linux"
+    "apache2:apache2-bin" # without the service
     "ncftpget:ncftp"
     "gzip:gzip"
     "bzip2:bzip2"
@@ -45,6 +46,8 @@ wanted=(
     "h2load:nghttp2-client" # make bench
     "chromium:chromium fonts-liberation"
     "systemd-analyze:systemd"
+    "node:nodejs"
+    "npm:npm"
 )
 libraries=(
     "nginx/modules/ngx_http_dav_ext_module.so:libnginx-mod-http-dav-ext"
@@ -56,10 +59,14 @@ unpacked=(
     "usr/lib/proftpd/mod_tls.so:proftpd-mod-crypto"
 )
 
-packages=() programs=() archives=() setup=()
+modules=(
+    "azurite-blob:azurite@3.37.0" # from npm, below $ECPDS_PEERS
+)
+
+packages=() programs=() archives=() setup=() fetched=()
 find_missing() {
     local entry
-    packages=() programs=() archives=() setup=()
+    packages=() programs=() archives=() setup=() fetched=()
     for entry in "${wanted[@]}"; do
         command -v "${entry%%:*}" >/dev/null && continue
         programs+=("${entry%%:*}")
@@ -76,6 +83,11 @@ find_missing() {
         [ -e "$peers/${entry%%:*}" ] && continue
         programs+=("${entry#*:}")
         archives+=("${entry#*:}")
+    done
+    for entry in "${modules[@]}"; do
+        [ -e "$peers/node_modules/.bin/${entry%%:*}" ] && continue
+        programs+=("${entry%%:*}")
+        fetched+=("${entry#*:}")
     done
     [ "$(getent passwd "$user" | cut -d: -f6)" = "$peers/home" ] || setup+=("user $user")
     [ -e "$peers/logins" ] || setup+=("$peers/logins")
@@ -185,6 +197,10 @@ if [ ${#packages[@]} -gt 0 ] || [ ${#archives[@]} -gt 0 ]; then
     if [ ${#archives[@]} -gt 0 ]; then
         unpack_archives
     fi
+fi
+if [ ${#fetched[@]} -gt 0 ]; then
+    mkdir -p "$peers"
+    npm install --prefix "$peers" --no-audit --no-fund --silent "${fetched[@]}" </dev/null
 fi
 create_login
 find_missing

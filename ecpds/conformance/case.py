@@ -63,6 +63,8 @@ class Case:
     has_coarse_times: bool = False  # lists old files by day only
     sets_times: bool = True  # the suite can give a file its time
     has_directories: bool = True  # empty ones exist and missing ones are missed; else keys only
+    has_host: bool = True  # the name of the server is that of the host, not part of an option
+    drops_uploads: bool = True  # at once, when told; else after a while by itself
     many: int = 100_000  # entries of the longest listing
     about: Callable[[], str] = str  # name and version of the server, for the results page
     quirks: tuple[str, ...] = ()  # what people should know of it

@@ -73,7 +73,8 @@ async def can_resume_an_upload(there: Site, module: Module) -> None:
         else:
             await module.forget(there.remote(name), state)
             await module.forget(there.remote(name), state)
-            assert await module.uploaded(there.remote(name), state) == 0
+            left = await module.uploaded(there.remote(name), state)
+            assert left == 0 or not there.case.drops_uploads
 
 
 async def can_tell_sizes(there: Site, module: Module) -> None:

@@ -103,6 +103,7 @@ class Site:
     pool: Pool
     extra: dict[str, object] = field(default_factory=dict)
     partials: list[Partial | None] = field(default_factory=list)
+    modules: list[TransferModule[Any]] = field(default_factory=list)  # of all sessions
 
     @property
     def partial(self) -> Partial | None:
@@ -140,6 +141,7 @@ class Site:
     async def session(self, access: Access | None = None) -> AsyncIterator[TransferModule[Any]]:
         """Give a session."""
         async with self.pool.session(access or self.access()) as module:
+            self.modules.append(module)
             yield module
 
     async def deliver(

@@ -7,11 +7,16 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.peers.azurite import service as shared_azurite
 from tests.peers.moto import shared_moto
 from tests.peers.programs import ProgramMissing
 from tests.peers.seaweedfs import shared_seaweed
 
-SERVICES = {"s3-seaweedfs": shared_seaweed, "s3-moto": shared_moto}
+SERVICES = {
+    "azure-azurite": shared_azurite,
+    "s3-seaweedfs": shared_seaweed,
+    "s3-moto": shared_moto,
+}
 
 
 @pytest.fixture(scope="session", autouse=True)

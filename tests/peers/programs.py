@@ -36,6 +36,7 @@ def find(program: str) -> Path:
         str(Path(sys.prefix) / "bin"),
         "/usr/local/sbin:/usr/sbin:/sbin",
         f"{peers_folder()}/usr/sbin:{peers_folder()}/usr/bin",
+        f"{peers_folder()}/node_modules/.bin",
     ]
     found = shutil.which(program, path=os.pathsep.join(places))
     if found is None:
