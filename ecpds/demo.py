@@ -1,9 +1,9 @@
 """The sample site of `[demo] enabled = true`: real products on their way through the whole node.
 
 A feed directory is acquired into DEMO, sent over the node's own SFTP portal into DEMO-ARCHIVE, and
-by an alias over its own FTP portal as well; people fetch from both with the account `demo`.  A
-feeder lays a product with a new name into the feed every few seconds, so that something moves on
-the pages.
+by an alias over its own FTP portal as well; people fetch from both with the account `demo`.  What
+arrives and what was delivered is announced over MQTT below `demo/`.  A feeder lays a product with a
+new name into the feed every few seconds, so that something moves on the pages.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ecpds.store import accounts
 log = get_logger(__name__)
 
 USER = "demo"
+TOPICS = "demo"  # where the sample site announces its products over MQTT
 EVERY = timedelta(seconds=5)
 KEPT = timedelta(minutes=10)  # how long the feed keeps a product
 ALL = ["dir", "get", "put", "delete", "mkdir", "rmdir", "rename", "size", "mtime"]
@@ -48,7 +49,18 @@ async def make_demo(node: Node, endpoints: Mapping[str, str]) -> list[str]:
     await SiteOperations(node.engine).apply(site, SYSTEM, file="demo", dry_run=False)
     if not password:
         return []
-    return ["", f"Demo data user {USER!r}, password {password}"]
+    return ["", f"Demo data user {USER!r}, password {password}", *_watching(node, endpoints)]
+
+
+def _watching(node: Node, endpoints: Mapping[str, str]) -> list[str]:
+    """Return how the announcements can be seen."""
+    port = urlsplit(endpoints.get("mqtts", "")).port
+    if port is None:
+        return []
+    certificate = node.settings.data_dir / "tls" / "certificate.pem"
+    command = f"mosquitto_sub -h localhost -p {port} --cafile {certificate}"
+    command += f" -u {USER} -P PASSWORD -t '{TOPICS}/#' -v"
+    return ["Announcements of its products, with the password above:", f"  {command}"]
 
 
 def feed_directory(node: Node) -> Path:
@@ -107,6 +119,11 @@ def _document(
             "max_connections": 2,
             "hosts": ["demo-feed", "demo-sftp"],
             "aliases": [{"to": "DEMO-FTP", "comment": "The same over FTP"}],
+            "options": {
+                "mqtt.publish": "yes",
+                "mqtt.topic": TOPICS + "/{destination}/{event}/",
+                "mqtt.events": "available,delivered",
+            },
         },
         {
             "name": "DEMO-FTP",
@@ -117,7 +134,13 @@ def _document(
         {
             "name": "DEMO-ARCHIVE",
             "comment": "What remote sites would fetch from the portal",
-            "options": {"incoming.standby": "yes", "incoming.lifetime": "1h"},
+            "options": {
+                "incoming.standby": "yes",
+                "incoming.lifetime": "1h",
+                "mqtt.publish": "yes",
+                "mqtt.topic": TOPICS + "/{destination}/",
+                "mqtt.retain": "yes",
+            },
         },
     ]
     user: dict[str, Any] = {
@@ -125,7 +148,7 @@ def _document(
         "comment": "Account of the sample site",
         "operations": ALL,
         "destinations": ["DEMO", "DEMO-FTP", "DEMO-ARCHIVE"],
-        "options": {"portal.maxConnections": 50},
+        "options": {"portal.maxConnections": 50, "portal.mqttPermission": f"{TOPICS}/#"},
     }
     if new:
         user["password"] = secret

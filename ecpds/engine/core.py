@@ -195,13 +195,19 @@ class Configuration:
         destination = replace(stored, options=options)
         scheduler = SchedulerOptions.read(options)
         texts = compiled(destination, scheduler)
-        mqtt = MqttOptions.read(options)
+        mqtt, incoming = MqttOptions.read(options), IncomingOptions.read(options)
         return DestinationEntry(
             destination=destination,
             scheduler=scheduler,
-            incoming=IncomingOptions.read(options),
+            incoming=incoming,
             mqtt=mqtt,
-            notices=NoticeRule.of(destination.name, mqtt, self._carriers, delivers=delivers),
+            notices=NoticeRule.of(
+                destination.name,
+                mqtt,
+                self._carriers,
+                delivers=delivers,
+                tmp_pattern=incoming.tmp_pattern,
+            ),
             aliases=texts.aliases,
             force=texts.force,
             active_times=texts.active_times,

@@ -6,6 +6,7 @@ Spec: notifications.md sections 3 and 7.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -20,6 +21,7 @@ EMBEDDED: Final = "mqtt"
 EXTERNAL: Final = "mqtt-external"
 KINDS: Final = {"embedded": (EMBEDDED,), "external": (EXTERNAL,), "both": (EMBEDDED, EXTERNAL)}
 EVENTS: Final = ("available", "delivered", "updated", "deleted")
+CLEARED: Final = "cleared"  # only retained messages go
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +33,22 @@ class NoticeRule:
     events: frozenset[str]  # none: available for what is only fetched here, else delivered
     only_flagged: bool  # only transfers with the event flag
     delivers: bool  # the destination has hosts to deliver to
+    temporary: re.Pattern[str] | None = None  # names that are not told
 
     @classmethod
     def of(
-        cls, name: str, options: MqttOptions, kinds: tuple[str, ...], *, delivers: bool
+        cls,
+        name: str,
+        options: MqttOptions,
+        kinds: tuple[str, ...],
+        *,
+        delivers: bool,
+        tmp_pattern: str = "",
     ) -> NoticeRule | None:
-        """Return the rule of a destination, None when it publishes nothing."""
+        """Return the rule of a destination, None when it publishes nothing.
+
+        `tmp_pattern`: names that uploads have until they are complete.
+        """
         if not options.publish:
             return None
         return cls(
@@ -45,7 +57,12 @@ class NoticeRule:
             events=frozenset(options.events),
             only_flagged=options.require_event,
             delivers=delivers,
+            temporary=_pattern(tmp_pattern),
         )
+
+    def is_temporary(self, target: str) -> bool:
+        """Tell whether a name is one that will be changed."""
+        return self.temporary is not None and self.temporary.fullmatch(target) is not None
 
     def wants(self, event: str, *, held: bool) -> bool:
         """Tell whether an event is published; `held`: nobody is to deliver that transfer."""
@@ -58,6 +75,7 @@ class NoticeRule:
         self,
         db: Connection,
         transfer: int,
+        target: str,
         status: TransferStatus,
         *,
         replaced: bool,
@@ -66,12 +84,25 @@ class NoticeRule:
         now: datetime,
     ) -> None:
         """Note that content can be fetched, or was replaced."""
+        if self.is_temporary(target):
+            return
         event = "updated" if replaced else "available"
         held = status is TransferStatus.HOLD
         if (flagged or not self.only_flagged) and self.wants(event, held=held):
             outbox.add(
                 db, self.kinds, self.destination, transfer, event, expires_at=expires_at, now=now
             )
+
+    def renamed(
+        self, db: Connection, old: str, transfer: Transfer, status: TransferStatus, *, now: datetime
+    ) -> None:
+        """Note that content can be fetched under another name, and under the old one no more."""
+        if not self.is_temporary(old):
+            outbox.add_cleared(db, transfer.id, now=now)
+        self.arrived(
+            db, transfer.id, transfer.target, status, replaced=False, flagged=transfer.event,
+            expires_at=transfer.expires_at, now=now,
+        )  # fmt: skip
 
     def delivered(self, db: Connection, transfer: Transfer, *, now: datetime) -> None:
         """Note a success of dissemination."""
@@ -80,3 +111,10 @@ class NoticeRule:
                 db, self.kinds, self.destination, transfer.id, "delivered",
                 expires_at=transfer.expires_at, now=now,
             )  # fmt: skip
+
+
+def _pattern(text: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(text) if text else None
+    except re.error:  # refused when it is saved; imported texts may have it
+        return None

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core, DestinationEntry
-from ecpds.engine.notices import EVENTS
+from ecpds.engine.notices import CLEARED, EVENTS
 from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_text import Subject, message_of, wants_sha512
 from ecpds.engine.telling import Teller
@@ -35,6 +35,7 @@ BATCH: Final = 200
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=10)
 LOOK_EVERY: Final = timedelta(seconds=5)  # at the table, whatever hints were lost
+GOING: Final = frozenset({"deleted", CLEARED})
 SHOWN: Final = 16 * 1024  # characters of a payload kept for people
 
 
@@ -192,7 +193,7 @@ class Outbox:
         ended = Settled(id=row.id, state="dropped", content={})
         if facts is None or entry is None:
             batch.ended.append(replace(ended, error="the transfer or destination is gone"))
-        elif row.event == "deleted":
+        elif row.event in GOING:
             await self._add_deleted(batch, row, facts, entry, now)
         elif row.expires_at is not None and row.expires_at <= now:
             batch.ended.append(replace(ended, state="expired", error="the transfer has expired"))
@@ -205,7 +206,7 @@ class Outbox:
         self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry, now: datetime
     ) -> None:
         batch.cleared += facts.retained
-        if entry.notices is not None and "deleted" in entry.notices.events:
+        if entry.notices is not None and row.event in entry.notices.events:
             await self._add_message(batch, row, facts, entry, now)
             return
         content = {"cleared": list(facts.retained)}
@@ -215,7 +216,7 @@ class Outbox:
         self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry, now: datetime
     ) -> None:
         try:
-            subject = await self._subject(row.id, row.event, facts, entry)
+            subject = await self._subject(row.id, row.created_at, row.event, facts, entry)
             message = message_of(subject, now)
         except TemplateError as error:
             reason = error.message
@@ -235,13 +236,14 @@ class Outbox:
         )  # fmt: skip
 
     async def _subject(
-        self, number: int, event: str, facts: _Facts, entry: DestinationEntry
+        self, number: int, noted_at: datetime, event: str, facts: _Facts, entry: DestinationEntry
     ) -> Subject:
         digest = ""
         if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
             digest = await self._sha512(facts.file)
         return Subject(
             number=number,
+            noted_at=noted_at,
             event=event,
             transfer=facts.transfer,
             file=facts.file,
@@ -281,7 +283,8 @@ class Outbox:
             raise NotFound(f"Transfer {transfer} not found")
         entry = self._core.snapshot.destination(facts.transfer.destination)
         chosen = event if event in EVENTS else _likely(entry)
-        message = message_of(await self._subject(0, chosen, facts, entry), self._core.clock.now())
+        now = self._core.clock.now()
+        message = message_of(await self._subject(0, now, chosen, facts, entry), now)
         if message is None:
             raise TemplateError("the options lead to no payload")
         return message
@@ -293,7 +296,7 @@ def stretch(rows: Sequence[Publication]) -> Sequence[Publication]:
     What a deletion clears is known only when everything before it was sent.
     """
     for number, row in enumerate(rows):
-        if (row.event == "deleted") is not (rows[0].event == "deleted"):
+        if (row.event in GOING) is not (rows[0].event in GOING):
             return rows[:number]
     return rows
 
@@ -328,7 +331,7 @@ def facts_of(db: Connection, rows: Sequence[Publication]) -> dict[int, _Facts]:
     found = {}
     for row in rows:
         facts = facts_for(db, row.transfer) if row.transfer is not None else None
-        if facts is not None and row.event == "deleted":
+        if facts is not None and row.event in GOING:
             topics = outbox.retained_topics(db, row.kind, facts.transfer.id)
             facts = replace(facts, retained=tuple(topics))
         if facts is not None:

@@ -131,6 +131,7 @@ class Subject:
     """What a message tells of."""
 
     number: int  # of the publication, 0: a preview
+    noted_at: datetime
     event: str
     transfer: Transfer
     file: DataFile
@@ -288,7 +289,7 @@ def default_payload(subject: Subject, values: Mapping[str, Any]) -> str:
 
 def message_id(subject: Subject) -> str:
     """Return the id of a message: the same at each try, another one for each event."""
-    about = f"{subject.node}/{subject.number}/{subject.transfer.id}/{subject.file.instance}"
+    about = f"{subject.node}/{subject.noted_at.isoformat()}/{subject.number}"
     return str(uuid.uuid5(_NAMESPACE, f"{about}/{subject.event}"))
 
 

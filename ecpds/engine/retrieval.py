@@ -382,7 +382,7 @@ def store_retrieved(
         )
         if entry is not None and entry.notices is not None:
             entry.notices.arrived(
-                db, one.id, status, replaced=bool(file.instance), flagged=one.event,
+                db, one.id, one.target, status, replaced=bool(file.instance), flagged=one.event,
                 expires_at=one.expires_at, now=now,
             )  # fmt: skip
         names.append(one.destination)

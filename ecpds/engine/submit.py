@@ -432,8 +432,6 @@ def _replace(
     if one.notices is not None:
         _notice(db, plan, one, one.notices, added, replaced=False, now=now)
         transfers=tuple(ids),
-        updated=True,
-        destinations=tuple(transfer.destination for transfer in found),
 def _notice(
     db: Connection,
     plan: Plan,
@@ -448,11 +446,13 @@ def _notice(
     if plan.file.stored and not plan.temporary:
         status = _status(plan, one, replaced=replaced)
         rule.arrived(
-            db, number, status, replaced=replaced, flagged=one.event, expires_at=one.expires_at,
+            db, number, one.target, status, replaced=replaced, flagged=one.event, expires_at=one.expires_at,
             now=now,
         )  # fmt: skip
 
 
+        updated=True,
+        destinations=tuple(transfer.destination for transfer in found),
         expires_at=min(one.expires_at for one in plan.transfers),
     )
 

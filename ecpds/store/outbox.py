@@ -151,15 +151,24 @@ def add(
         db.execute(ADD.sql, values | {"kind": kind})
 
 
+def add_cleared(db: Connection, transfer: int, *, now: datetime) -> None:
+    """Add what clears the retained messages of a transfer, if there were any messages."""
+    add_deleted(db, transfer, expires_at=None, now=now, event="cleared")
+
+
 def add_deleted(
-    db: Connection, transfer: int, *, expires_at: datetime | None, now: datetime
+    db: Connection,
+    transfer: int,
+    *,
+    expires_at: datetime | None,
+    now: datetime,
+    event: str = "deleted",
 ) -> None:
     """Add `deleted` for those kinds that were told of the transfer before; mostly for none."""
     rows = db.execute(OF_TRANSFER.sql, {"transfer": transfer}).fetchall()
     for row in rows:
         add(
-            db, [row["kind"]], row["destination"], transfer, "deleted",
-            expires_at=expires_at, now=now,
+            db, [row["kind"]], row["destination"], transfer, event, expires_at=expires_at, now=now
         )  # fmt: skip
 
 

@@ -323,12 +323,8 @@ def _set_target(
         db, transfer.id, transfer.destination, status, time=now,
         user=wanted.change.visitor.login, comment=comment,
     )  # fmt: skip
-    is_final_at_last = transfer.temporary and not temporary
-    if entry is not None and entry.notices is not None and is_final_at_last:
-        entry.notices.arrived(
-            db, transfer.id, status, replaced=False, flagged=transfer.event,
-            expires_at=transfer.expires_at, now=now,
-        )  # fmt: skip
+    if entry is not None and entry.notices is not None and target != transfer.target:
+        entry.notices.renamed(db, transfer.target, renamed, status, now=now)
 
 
 def _status_after(
