@@ -90,9 +90,9 @@ class PlannedTransfer:
     event: bool
     is_alias: bool
     max_pending: int
-
-
     notices: NoticeRule | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything that `register` writes."""
@@ -238,9 +238,25 @@ def _standby(asked: bool, rule: str) -> bool:
     return asked or rule == "yes"
 
 
-def standby_after(file: DataFile, rule: str) -> bool:
-    """Tell whether a transfer is held once its content is there, by the rule of its destination."""
-    return _standby(file.standby, rule)
+def standby_after(file: DataFile, one: Transfer, entry: DestinationEntry | None) -> bool:
+    """Tell whether a transfer is held once its content is there, by the rules of its destination.
+
+    `scheduler.force` of a destination says nothing of copies that aliases made.
+    """
+    if entry is None:
+        return file.standby
+    forced = None if one.is_alias or entry.force is None else entry.forced(one.target).standby
+    return _standby(file.standby, forced or entry.scheduler.standby)
+
+
+def _group(submission: Submission, entry: DestinationEntry, forced: ForceSettings) -> str:
+    """Return the storage group of a new file."""
+    return (
+        forced.transfer_group
+        or entry.scheduler.transfer_group
+        or submission.transfer_group
+        or entry.destination.transfer_group
+    )
 
 
 def _with_copies(
@@ -269,6 +285,7 @@ def _with_copies(
         event=settings.event,
         is_alias=False,
         max_pending=entry.destination.max_pending,
+        notices=entry.notices,
     )
     _check_size(entry, size)
     found = [first]
@@ -294,13 +311,13 @@ def _copy(
         target=copy.target,
         priority=first.priority if settings.priority is None else settings.priority,
         scheduled_at=start,
-        notices=entry.notices,
         expires_at=start + lifetime,
         standby=_standby(asked, there.scheduler.standby),
         asap=_first(settings.asap, first.asap),
         event=_first(settings.event, first.event),
         is_alias=True,
         max_pending=there.destination.max_pending,
+        notices=there.notices,
     )
 
 
@@ -326,7 +343,6 @@ def register(db: Connection, plan: Plan, *, now: datetime) -> Registered:
     if len(numbers) > 1:
         raise BadState(f"{len(numbers)} data files found for {plan.key[1]}, name one by its id")
     number = numbers.pop()
-        notices=there.notices,
     if plan.on_duplicate == "skip":
         return _skipped(number, existing)
     if plan.on_duplicate == "failed_only":
@@ -402,7 +418,28 @@ def _add(db: Connection, plan: Plan, number: int, one: PlannedTransfer, *, now: 
     )
     added = transfers.insert(db, new, now=now)
     history.step(db, added, one.destination, status, time=now, comment=plan.comment)
+    if one.notices is not None:
+        _notice(db, plan, one, one.notices, added, replaced=False, now=now)
     return added
+
+
+def _notice(
+    db: Connection,
+    plan: Plan,
+    one: PlannedTransfer,
+    rule: NoticeRule,
+    number: int,
+    *,
+    replaced: bool,
+    now: datetime,
+) -> None:
+    """Note that content has arrived, unless it is still to be fetched or its name is temporary."""
+    if plan.file.stored and not plan.temporary:
+        status = _status(plan, one, replaced=replaced)
+        rule.arrived(
+            db, number, one.target, status, replaced=replaced, flagged=one.event, expires_at=one.expires_at,
+            now=now,
+        )  # fmt: skip
 
 
 def _replace(
@@ -429,28 +466,7 @@ def _replace(
         ids.append(stale.id)
     return Registered(
         file=number,
-    if one.notices is not None:
-        _notice(db, plan, one, one.notices, added, replaced=False, now=now)
         transfers=tuple(ids),
-def _notice(
-    db: Connection,
-    plan: Plan,
-    one: PlannedTransfer,
-    rule: NoticeRule,
-    number: int,
-    *,
-    replaced: bool,
-    now: datetime,
-) -> None:
-    """Note that content has arrived, unless it is still to be fetched or its name is temporary."""
-    if plan.file.stored and not plan.temporary:
-        status = _status(plan, one, replaced=replaced)
-        rule.arrived(
-            db, number, one.target, status, replaced=replaced, flagged=one.event, expires_at=one.expires_at,
-            now=now,
-        )  # fmt: skip
-
-
         updated=True,
         destinations=tuple(transfer.destination for transfer in found),
         expires_at=min(one.expires_at for one in plan.transfers),
@@ -465,6 +481,8 @@ def _reset(
     history.drop_resume(db, old.id)
     comment = plan.comment or "content replaced"
     history.step(db, old.id, old.destination, changed.status, time=now, comment=comment)
+    if one.notices is not None:
+        _notice(db, plan, one, one.notices, old.id, replaced=True, now=now)
     return old.id
 
 
@@ -492,8 +510,6 @@ def _reset_values(
         held = old.status is TransferStatus.HOLD and plan.file.stored
         return replace(fresh, status=TransferStatus.HOLD if held else status, due_at=now)
     queue_at = _queue_at(plan, one, now)
-    if one.notices is not None:
-        _notice(db, plan, one, one.notices, old.id, replaced=True, now=now)
     return replace(
         fresh,
         status=_status(plan, one, replaced=True),

@@ -124,6 +124,25 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "active": "flag", "verified": "flag", "created": "time", "changed": "time",
         "password": "text?",
     }),
+    "Publication": ("", {
+        "id": "int", "driver": "text", "destination": "text", "transfer": "int?",
+        "event": "text", "state": "text", "tries": "int", "error": "text?", "due": "time",
+        "expires": "time?", "created": "time", "sent": "time?", "topic": "text?",
+        "payload": "text?",
+    }),
+    "PublishedMessage": ("", {
+        "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
+        "content_type": "text?",
+    }),
+    "RetainedMessage": ("", {
+        "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
+        "content_type": "text?", "destination": "text?", "transfer": "int?",
+    }),
+    "MqttClient": ("", {
+        "user": "text", "client": "text", "connected": "flag", "peer": "text?",
+        "version": "text?", "since": "time?", "subscriptions": "[text]", "queued": "int",
+        "in_flight": "int", "sent": "int", "dropped": "int", "ends": "time?",
+    }),
     "Ban": ("", {"address": "text", "until": "time", "reason": "text"}),
     "Option": ("", {
         "key": "text", "type": "text", "default": "text", "help": "text", "secret": "flag",
@@ -144,25 +163,6 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     }),
     "Volume": ("", {
         "name": "text", "files": "int", "bytes": "int", "room": "int", "reserve": "int",
-    "Publication": ("", {
-        "id": "int", "driver": "text", "destination": "text", "transfer": "int?",
-        "event": "text", "state": "text", "tries": "int", "error": "text?", "due": "time",
-        "expires": "time?", "created": "time", "sent": "time?", "topic": "text?",
-        "payload": "text?",
-    }),
-    "PublishedMessage": ("", {
-        "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
-        "content_type": "text?",
-    }),
-    "RetainedMessage": ("", {
-        "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
-        "content_type": "text?", "destination": "text?", "transfer": "int?",
-    }),
-    "MqttClient": ("", {
-        "user": "text", "client": "text", "connected": "flag", "peer": "text?",
-        "version": "text?", "since": "time?", "subscriptions": "[text]", "queued": "int",
-        "in_flight": "int", "sent": "int", "dropped": "int", "ends": "time?",
-    }),
         "weight": "int",
     }),
     "Job": ("", {

@@ -13,8 +13,8 @@ from ecpds.web.api import (
     hosts,
     jobs,
     node,
-    policies,
     notify,
+    policies,
     products,
     rules,
     sessions,
@@ -46,5 +46,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *tokens.ROUTES,
     *site.ROUTES,
     *node.ROUTES,
-)
     *notify.ROUTES,
+)
