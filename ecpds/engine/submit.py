@@ -238,25 +238,9 @@ def _standby(asked: bool, rule: str) -> bool:
     return asked or rule == "yes"
 
 
-def standby_after(file: DataFile, one: Transfer, entry: DestinationEntry | None) -> bool:
-    """Tell whether a transfer is held once its content is there, by the rules of its destination.
-
-    `scheduler.force` of a destination says nothing of copies that aliases made.
-    """
-    if entry is None:
-        return file.standby
-    forced = None if one.is_alias or entry.force is None else entry.forced(one.target).standby
-    return _standby(file.standby, forced or entry.scheduler.standby)
-
-
-def _group(submission: Submission, entry: DestinationEntry, forced: ForceSettings) -> str:
-    """Return the storage group of a new file."""
-    return (
-        forced.transfer_group
-        or entry.scheduler.transfer_group
-        or submission.transfer_group
-        or entry.destination.transfer_group
-    )
+def standby_after(file: DataFile, rule: str) -> bool:
+    """Tell whether a transfer is held once its content is there, by the rule of its destination."""
+    return _standby(file.standby, rule)
 
 
 def _with_copies(
@@ -437,8 +421,8 @@ def _notice(
     if plan.file.stored and not plan.temporary:
         status = _status(plan, one, replaced=replaced)
         rule.arrived(
-            db, number, one.target, status, replaced=replaced, flagged=one.event, expires_at=one.expires_at,
-            now=now,
+            db, number, one.target, status, replaced=replaced, flagged=one.event,
+            expires_at=one.expires_at, now=now,
         )  # fmt: skip
 
 
