@@ -244,10 +244,9 @@ class PortalPart(PartWriter):
         core.failpoints.hit("objects.synced")
         async with self.room.lock:
             self.room.check()  # else it would be stored behind the back of the completion
-            before = await core.store.write(store_part, self._info.id, part)
+            gone = await core.store.write(store_part, self._info.id, part)
         self._is_stored = True
-        if before is not None and before.temporary != self.room.name:
-            forget([(volume, before.temporary)])
+        forget([(core.objects.volume(one.volume), one.temporary) for one in gone])
         return info_of(part)
 
     async def close(self) -> None:
@@ -265,12 +264,18 @@ class PortalPart(PartWriter):
         self._rooms.leave(self._info.id)
 
 
-def store_part(db: Connection, upload: str, part: StoredPart) -> StoredPart | None:
-    """Store a part; NotFound when the upload has ended meanwhile."""
+def store_part(db: Connection, upload: str, part: StoredPart) -> list[StoredPart]:
+    """Store a part; return the one that it replaces, if that had a file of its own.
+
+    Raises NotFound when the upload has ended meanwhile.
+    """
     found = multipart.upload(db, upload)
     if found is None or found.etag is not None:
         raise NotFound("the upload has ended")
-    return multipart.put_part(db, upload, part)
+    before = multipart.put_part(db, upload, part)
+    if before is None or before.temporary in (found.temporary, part.temporary):
+        return []
+    return [before]
 
 
 def copy_all(source: int, target: int, count: int, offset: int, where: int) -> None:

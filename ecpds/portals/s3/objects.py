@@ -186,7 +186,7 @@ class Objects:
             "Checksum": group("Checksum", sums, tag("ChecksumType", checksum_type(kept)))
             if sums
             else "",
-            "ObjectParts": group("ObjectParts", tag("TotalPartsCount", parts)) if parts else "",
+            "ObjectParts": group("ObjectParts", tag("PartsCount", parts)) if parts else "",
             "StorageClass": tag("StorageClass", "STANDARD"),
             "ObjectSize": tag("ObjectSize", node.size),
         }

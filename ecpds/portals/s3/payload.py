@@ -329,7 +329,7 @@ class Chunks:
             self._keep(view, _LINE)
             return view[:0]
         self._line += raw[: end + 1]
-        found = _CHUNK.fullmatch(self._line)
+        found = _CHUNK.fullmatch(bytes(self._line))
         if found is None or len(self._line) > _LINE or bool(found[2]) is not self._given.signed:
             raise _broken()
         self._line.clear()
