@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ecpds.cli import acquire
 from ecpds.cli.client import Client
 from ecpds.cli.codes import CommandError, Exit
 from ecpds.cli.keyvalues import HELP, read_values
@@ -96,7 +97,12 @@ def _test_code(found: Found) -> Exit:
 HOST: Final[Mapping[str, Action]] = {
     "test": Action(help="try it out step by step; exit with 1 when a step fails",
                    run=_post("test"), code=_test_code, show=_show_test),
-    "acquire": Action(help="look for new files now", run=_post("acquire")),
+    "acquire": Action(help="look for new files now, or tell what that would find",
+                      run=acquire.acquire, arguments=acquire.acquire_arguments,
+                      show=acquire.show_acquire, code=acquire.acquire_code),
+    "interrupt": Action(help="end the discoveries that run", run=acquire.interrupt),
+    "ls": Action(help="list a directory of the host now", run=acquire.listing,
+                 arguments=acquire.list_arguments, show=acquire.show_listing),
 }  # fmt: skip
 
 

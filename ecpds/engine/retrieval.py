@@ -353,7 +353,7 @@ def store_retrieved(
         if one.status is not TransferStatus.FETC:
             continue
         entry = snapshot.destinations.get(one.destination)
-        held = standby_after(file, entry.scheduler.standby if entry else "")
+        held = standby_after(file, one, entry)
         status = TransferStatus.HOLD if held else TransferStatus.WAIT
         released = replace(one, status=status, comment="retrieved", size=file.size)
         if one.asap and not in_batch:

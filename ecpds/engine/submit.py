@@ -26,9 +26,10 @@ from ecpds.model.errors import (
     TooManyPending,
 )
 from ecpds.model.metadata import check_metadata, product_of
-from ecpds.model.rulesettings import Copy, alias_copies
+from ecpds.model.rulesettings import Copy, ForceSettings, alias_copies
 from ecpds.model.status import TransferStatus
 from ecpds.model.targets import normal_target
+from ecpds.model.tokens import Pieces
 from ecpds.model.transfer import DataFile, Transfer
 from ecpds.objects.directory import Stored
 from ecpds.store import destinations, files, history, transfers
@@ -66,6 +67,7 @@ class Submission:
     unique_name: str | None = None  # the acquisition rules' own version part
     identity: str = ""
     group_by: str = ""
+    transfer_group: str = ""  # storage group
     is_list: bool = False  # the source lists the files whose contents become one
     host: str = ""  # acquisition or source host
     delete_original: bool = False
@@ -132,12 +134,15 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
     check_metadata(submission.metadata)
     if entry.problems:
         _check_problems(entry)
-    settings = _Settings.of(submission, entry, target)
+    forced = entry.forced(target)
+    settings = _Settings.of(submission, entry, forced)
     size = submission.content.size if submission.content else submission.size
     product = product_of(
         submission.metadata, file_time=submission.time_base or submission.file_time, now=now
     )
-    version = submission.version if submission.version is not None else entry.scheduler.version
+    version: str | Pieces = entry.version_rule(forced)
+    if submission.version is not None:
+        version = submission.version
     key = key_of(
         entry.name,
         target,
@@ -164,7 +169,7 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
         group_by=submission.group_by,
         host=submission.host,
         stored=submission.content is not None,
-        standby=settings.standby,
+        standby=submission.standby,
         delete_original=submission.delete_original,
         caller=submission.caller,
         submitter=submission.submitter,
@@ -173,6 +178,7 @@ def plan(submission: Submission, snapshot: Snapshot, now: datetime) -> Plan:
         volume=submission.content.volume if submission.content else "",
         object_key=submission.content.key if submission.content else "",
         file_count=0 if submission.is_list else 1,
+        transfer_group=_group(submission, entry, forced),
     )
     planned = _with_copies(submission, snapshot, entry, target, settings, size, now)
     return Plan(
@@ -201,10 +207,11 @@ class _Settings:
     priority: int
 
     @classmethod
-    def of(cls, submission: Submission, entry: DestinationEntry, target: str) -> _Settings:
+    def of(
+        cls, submission: Submission, entry: DestinationEntry, forced: ForceSettings
+    ) -> _Settings:
         """Merge submission, `scheduler.*` options and `scheduler.force` rules."""
         rules = entry.scheduler
-        forced = entry.forced(target)
         lifetime = forced.lifetime or rules.lifetime or submission.lifetime or DEFAULT_LIFETIME
         delay = (submission.delay or timedelta(0)) + (forced.delay or rules.delay or timedelta(0))
         priority = DEFAULT_PRIORITY if submission.priority is None else submission.priority
@@ -238,9 +245,25 @@ def _standby(asked: bool, rule: str) -> bool:
     return asked or rule == "yes"
 
 
-def standby_after(file: DataFile, rule: str) -> bool:
-    """Tell whether a transfer is held once its content is there, by the rule of its destination."""
-    return _standby(file.standby, rule)
+def standby_after(file: DataFile, one: Transfer, entry: DestinationEntry | None) -> bool:
+    """Tell whether a transfer is held once its content is there, by the rules of its destination.
+
+    `scheduler.force` of a destination says nothing of copies that aliases made.
+    """
+    if entry is None:
+        return file.standby
+    forced = None if one.is_alias or entry.force is None else entry.forced(one.target).standby
+    return _standby(file.standby, forced or entry.scheduler.standby)
+
+
+def _group(submission: Submission, entry: DestinationEntry, forced: ForceSettings) -> str:
+    """Return the storage group of a new file."""
+    return (
+        forced.transfer_group
+        or entry.scheduler.transfer_group
+        or submission.transfer_group
+        or entry.destination.transfer_group
+    )
 
 
 def _with_copies(
@@ -254,8 +277,10 @@ def _with_copies(
 ) -> list[PlannedTransfer]:
     start = (submission.at or now) + settings.delay
     expires = start + settings.lifetime
-    if expires <= now and submission.lifetime is None and submission.at is None:
-        start, expires = now, now + DEFAULT_LIFETIME  # a forced lifetime in the past is ignored
+    if expires <= now:  # what rules say is ignored when it is over already
+        asked = submission.lifetime or DEFAULT_LIFETIME
+        start = start if submission.at is not None else max(start, now)
+        expires = start + asked
     if expires <= now:
         raise Expired(f"The request has already expired at {expires:%Y-%m-%d %H:%M:%S}")
     first = PlannedTransfer(
@@ -372,6 +397,8 @@ def _create(db: Connection, plan: Plan, *, now: datetime) -> Registered:
     number = files.insert(db, plan.file, plan.metadata)
     if plan.file.is_list:
         files.set_file_count(db, number, 0)
+    if plan.file.transfer_group:
+        files.set_group(db, number, plan.file.transfer_group)
     ids = [_add(db, plan, number, one, now=now) for one in plan.transfers]
     return Registered(
         file=number,

@@ -17,7 +17,7 @@ def _pieces(text: str) -> Pieces:
 
 
 def expand_version(
-    text: str,
+    text: str | Pieces,
     *,
     destination: str,
     target: str,
@@ -35,7 +35,8 @@ def expand_version(
         "timefile": str(milliseconds(file_time)) if file_time else "0",
     }
     defaults = {"date": DateParams(dateformat=DatePattern.parse(date_format))}
-    return render_pieces(_pieces(text), values, Dates(now=now, defaults=defaults))
+    pieces = _pieces(text) if isinstance(text, str) else text
+    return render_pieces(pieces, values, Dates(now=now, defaults=defaults))
 
 
 def key_of(
@@ -43,7 +44,7 @@ def key_of(
     target: str,
     *,
     unique_name: str,
-    version: str,
+    version: str | Pieces,
     original: str,
     file_time: datetime | None,
     date_format: str,

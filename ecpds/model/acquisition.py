@@ -91,6 +91,7 @@ class AcquisitionOptions(OptionFamily):
     stable: timedelta | None = opt(
         None, "Take a file when size and time did not change for so long."
     )
+    watch: bool = opt(False, "Look at once when a file appears in a local directory (genericFile).")
     requeue_on_failure: bool = opt(
         False, "Fetch again at once after a failure.", key="requeueOnFailure"
     )
@@ -110,6 +111,7 @@ class AcquisitionOptions(OptionFamily):
 
 HOST_ONLY: Final = frozenset(
     {
+        "watch",
         "requeueOnFailure",
         "skipPostRetrievalSizeCheckPattern",
         "listSynchronous",

@@ -53,6 +53,7 @@ class DataFile:
     retrieval_at: datetime | None = None
     deleted: bool = False
     removed: bool = False
+    transfer_group: str = ""  # storage group
     file_count: int = 1  # 0: the content is that of all files that the source lists
 
     @property

@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, ParamSpec, Self, TypeVar
 
@@ -36,6 +37,7 @@ from ecpds.model.errors import (
 )
 from ecpds.model.names import ByteCount
 from ecpds.modules.local_copy import kernel_copy, plain_copy, read, write_all
+from ecpds.modules.local_scan import Scan
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
@@ -168,16 +170,16 @@ class FileModule(TransferModule[FileOptions]):
         one that leads out of the roots or nowhere is an entry with an error.
         """
         wanted = re.compile(fnmatch.translate(filter_text.lstrip("/") or "*"))
-        run = self._around.threads.run
-        descriptor = await run("disk", self._open_directory, directory)
+        run, scan = self._around.threads.run, Scan()
         try:
-            with await run("disk", os.scandir, descriptor) as scan:
-                while entries := await run("disk", self._batch, scan, descriptor, directory):
-                    for entry in entries:
-                        if wanted.match(entry.name):
-                            yield entry
+            await run("disk", scan.call, partial(self._open_directory, directory), None)
+            more = partial(self._batch, directory)
+            while entries := await run("disk", scan.call, more, ()):
+                for entry in entries:
+                    if wanted.match(entry.name):
+                        yield entry
         finally:
-            os.close(descriptor)
+            scan.close()
 
     async def get(self, name: str, *, offset: int = 0) -> AsyncIterator[bytes]:
         """Yield the content from `offset` on."""
@@ -301,19 +303,19 @@ class FileModule(TransferModule[FileOptions]):
             finally:
                 os.close(found)
 
-    def _open_directory(self, directory: str) -> int:
+    def _open_directory(self, directory: str, scan: Scan) -> None:
         with translated(Phase.LIST, directory):
             found = self._find(self._absolute(directory, Phase.LIST), Phase.LIST)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
             try:
-                return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found)
+                scan.open(lambda: os.open(".", flags, dir_fd=found))
             finally:
                 os.close(found)
 
-    def _batch(
-        self, scan: Iterator[os.DirEntry[str]], at: int, directory: str
-    ) -> tuple[Entry, ...]:
+    def _batch(self, directory: str, scan: Scan) -> tuple[Entry, ...]:
         with translated(Phase.LIST, directory):
-            return tuple(self._listed(item, at) for item in itertools.islice(scan, LISTED))
+            some = itertools.islice(scan.entries, LISTED)
+            return tuple(self._listed(item, scan.descriptor) for item in some)
 
     def _listed(self, item: os.DirEntry[str], at: int) -> Entry:
         try:

@@ -56,6 +56,7 @@ class Route:
     query: tuple[Query, ...] = ()
     body: str = ""  # schema of the JSON that it takes
     answer: str = ""  # schema of the JSON that it gives; "[x]": a page of x
+    tried: str = ""  # schema of the answer to a dry run, when that is another one
     status: int = 200
     body_limit: int = BODY_LIMIT
     needs_match: bool = False  # If-Match is required when the object exists

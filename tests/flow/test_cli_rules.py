@@ -51,3 +51,16 @@ def test_rules_check(cli: CommandLine, tmp_path: Path) -> None:
     assert "line 1, column 1" in told
     assert "not ok" in told
     assert cli("rules", "check", "requeueon", "-", stdin=b"$size2 > $size1").text == "ok\n"
+
+
+def test_a_dry_discovery_of_a_pasted_listing(cli: CommandLine, tmp_path: Path) -> None:
+    cli("host", "add", "pasted", "role=acquisition", "method=genericFile",
+        "directory=/in/{.*\\.nc}")  # fmt: skip
+    cli("destination", "add", "PASTED", "hosts=pasted")
+    told = cli("host", "acquire", "pasted", "--dry-run", "--names", "--listing", "-",
+               stdin=b"a.nc\t10\nb.txt\n").text  # fmt: skip
+    assert "line 1: /in/" in told
+    assert "wrong pattern" in told
+    assert "2 listed: 1 wrong pattern, 1 selected" in told
+    cli("host", "acquire", "pasted", "--listing", "-", code=2)
+    assert cli("host", "interrupt", "pasted", "--output", "json").json["destinations"] == []

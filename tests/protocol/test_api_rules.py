@@ -8,7 +8,7 @@ from typing import Any
 from ecpds.engine.operations.actor import SYSTEM
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.model.account import Role
-from ecpds.model.host import Host
+from ecpds.model.host import Host, HostRole
 from tests.protocol.api import Rig, rig
 from tests.protocol.test_api_transfers import push
 
@@ -157,3 +157,31 @@ async def test_texts_are_checked_with_their_place(tmp_path: Path) -> None:
         tie = await check("directory", "($destination[name]==A) /p/\n($host[name]==1) /q/")
         assert tie["ok"]
         assert not tie["problems"][0]["error"]
+
+
+async def test_a_dry_discovery_and_a_look_through_the_api(tmp_path: Path) -> None:
+    async with rig(tmp_path) as hub:
+        folder = hub.node.core.settings.file_roots[0]
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "a.nc").write_bytes(b"12345")
+        host = Host(
+            name="feed", method="genericFile", role=HostRole.ACQUISITION, directory=f"{folder}/"
+        )
+        await HostOperations(hub.node.engine).put(host, SYSTEM)
+        dry = "/hosts/feed/actions/acquire?dry_run=true"
+        assert (await hub.admin.post(dry, {})).status == 409  # nobody uses it
+        await hub.node.destination("A", hosts=("feed",))
+        found = (await hub.admin.post(dry, {})).json
+        assert (found["listed"], found["selected"], found["outcomes"]) == (1, 1, {"selected": 1})
+        (one,) = found["entries"]
+        assert (one["target"], one["size"], one["destinations"]) == ("a.nc", 5, ["A"])
+        pasted = {"listing": "a.nc\t1\nb.txt", "names_only": True, "directory": "/x/{.*nc}"}
+        found = (await hub.admin.post(dry, pasted)).json
+        assert [one["outcome"] for one in found["entries"]] == ["selected", "wrong pattern"]
+        seen = (await hub.admin.post("/hosts/feed/actions/list", {"path": str(folder)})).json
+        assert [one["name"] for one in seen["entries"]] == ["a.nc"]
+        stopped = await hub.admin.post("/hosts/feed/actions/interrupt", {})
+        assert stopped.json == {"host": "feed", "destinations": []}
+        assert (await hub.admin.get("/transfers")).items == []
+        viewer = await hub.as_user("vera", Role.VIEWER)
+        assert (await viewer.post(dry, {})).status == 403

@@ -187,6 +187,9 @@ class DestinationOperations:
         ]
         for number in running:
             await self._engine.attempts.stop(number, reason, wait=timedelta(seconds=5))
+        for pair, acquisition in self._engine.acquisitions.items():
+            if pair[0] == name:
+                acquisition.interrupt()
         retrieval = self._engine.retrievals.get(name)
         if retrieval is not None:
             for file in list(retrieval.meters):

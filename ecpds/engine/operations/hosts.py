@@ -161,12 +161,26 @@ class HostOperations:
             "steps": [asdict(step) for step in report.ordered],
         }
 
-    async def acquire(self, name: str, actor: Actor) -> list[str]:
+    async def interrupt(self, name: str, actor: Actor) -> list[str]:
+        """End the discoveries that run at an acquisition host; return their destinations."""
+        self._core.snapshot.host(name)
+        del actor
+        return [
+            scheduler.name
+            for pair, scheduler in self._engine.acquisitions.items()
+            if pair[1] == name and scheduler.interrupt()
+        ]
+
+    async def acquire(self, name: str, actor: Actor, *, destination: str = "") -> list[str]:
         """Start discoveries at an acquisition host now; return the destinations."""
         host = self._core.snapshot.host(name).host
         if host.role is not HostRole.ACQUISITION:
             raise BadState(f"Host {name} is no acquisition host")
-        found = [s for pair, s in self._engine.acquisitions.items() if pair[1] == name]
+        found = [
+            scheduler
+            for pair, scheduler in self._engine.acquisitions.items()
+            if pair[1] == name and destination in ("", pair[0])
+        ]
         if not found:
             raise BadState(f"no active destination acquires from host {name}")
         for scheduler in found:

@@ -95,6 +95,26 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "cause": "text", "advice": "text",
     }),
     "HostAcquire": ("", {"host": "text", "destinations": "[text]"}),
+    "HostInterrupt": ("", {"host": "text", "destinations": "[text]"}),
+    "RemoteEntry": ("", {
+        "name": "text", "kind": "text", "size": "int?", "time": "time?", "link": "text?",
+        "error": "text?",
+    }),
+    "HostListing": ("", {
+        "host": "text", "path": "text", "truncated": "flag", "entries": "[RemoteEntry]",
+    }),
+    "SearchLine": ("", {"line": "int", "text": "text", "path": "text?", "error": "text?"}),
+    "AcquireEntry": ("", {
+        "name": "text", "kind": "text", "size": "int?", "time": "time?", "link": "text?",
+        "error": "text?", "line": "int", "outcome": "text", "why": "text?", "original": "text?",
+        "target": "text?", "key": "object?", "metadata": "text?", "data_file": "int?",
+        "destinations": "[text]",
+    }),
+    "AcquireReport": ("", {
+        "host": "text", "destination": "text", "lines": "[SearchLine]", "listed": "int",
+        "selected": "int", "outcomes": "object", "errors": "[text]", "entries": "[AcquireEntry]",
+        "truncated": "flag",
+    }),
     "DataUser": ("DataUser", {
         "s3_keys": "[object]", "has_password": "flag", "has_totp": "flag", "last_login": "time?",
         "last_login_from": "text?",

@@ -174,13 +174,6 @@ async def test(call: Call) -> web.StreamResponse:
     return answers.as_json(found)
 
 
-async def acquire(call: Call) -> web.StreamResponse:
-    """Look for new files now; answer with the destinations that do."""
-    view = await _view(call, OPERATE)
-    names = await call.services.hosts.acquire(view.host.name, call.caller.actor)
-    return answers.as_json({"host": view.host.name, "destinations": names}, status=202)
-
-
 _FILTERS: Final = (
     Query(name="role", help="Only hosts of that role."),
     Query(name="method", help="Only hosts of that method."),
@@ -206,6 +199,4 @@ ROUTES: Final = (
     Route(method="POST", path=ONE + "/actions/test", right=OPERATE, handle=test, body="Nothing",
           summary="Try it out now: resolve, connect, identity, login, list, put or get, delete.",
           answer="HostTest"),
-    Route(method="POST", path=ONE + "/actions/acquire", right=OPERATE, handle=acquire,
-          body="Nothing", summary="Look for new files now.", answer="HostAcquire", status=202),
 )  # fmt: skip

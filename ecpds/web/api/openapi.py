@@ -18,7 +18,7 @@ from ecpds.model.decode import declared, key_of
 from ecpds.model.destination import Alias, Destination
 from ecpds.model.host import Host
 from ecpds.model.secret import Secret
-from ecpds.web.api import ruleforms, schemas
+from ecpds.web.api import acquire, ruleforms, schemas
 from ecpds.web.api.answerforms import FORMS
 from ecpds.web.errors import TITLES
 from ecpds.web.rights import OPEN
@@ -52,6 +52,8 @@ BODIES: Final[Mapping[str, type]] = {
     "SiteRequest": schemas.SiteRequest,
     "RulesTest": ruleforms.RulesTest,
     "TextCheck": ruleforms.TextCheck,
+    "AcquireRequest": acquire.AcquireRequest,
+    "ListRequest": acquire.ListRequest,
 }
 _FORM: Final = re.compile(r"(\[?)(\w+)(\]?)(\??)")
 _SIMPLE: Final[Mapping[str, Schema]] = {
@@ -165,6 +167,8 @@ def _body(route: Route) -> Schema:
 
 def _responses(route: Route) -> Schema:
     found: Schema = {str(status): _success(route) for status in _successes(route)}
+    if route.tried:
+        found["200"] = _success(dataclasses.replace(route, answer=route.tried))
     codes = list(_ALWAYS)
     if route.method not in {"GET", "HEAD"}:
         codes += _WRITES

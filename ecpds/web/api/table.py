@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ecpds.web.api import (
+    acquire,
     catalogue,
     destinations,
     explain,
@@ -31,6 +32,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *catalogue.ROUTES,
     *destinations.ROUTES,
     *hosts.ROUTES,
+    *acquire.ROUTES,
     *transfers.ROUTES,
     *explain.ROUTES,
     *rules.ROUTES,
