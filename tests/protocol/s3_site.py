@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from yarl import URL
 
+from ecpds.base.clock import SystemClock
 from ecpds.base.settings import HttpsSettings, S3Settings
 from ecpds.model.account import Permission
 from ecpds.model.secret import Secret
@@ -192,7 +193,7 @@ def sign(
     region: str = REGION,
 ) -> dict[str, str]:
     """Return the fields that sign a request."""
-    stamp = f"{moment or datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    stamp = f"{moment or SystemClock().now():%Y%m%dT%H%M%SZ}"
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
     payload = hashlib.sha256(body).hexdigest() if payload is None else payload
     own = {"x-amz-date": stamp, "x-amz-content-sha256": payload}
@@ -218,7 +219,7 @@ def presign(
     signed_path: str | None = None,
 ) -> str:
     """Return an address that is signed itself; `signed_path` is signed instead of its path."""
-    stamp = f"{moment or datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    stamp = f"{moment or SystemClock().now():%Y%m%dT%H%M%SZ}"
     scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
     own = {
         "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
@@ -268,7 +269,8 @@ async def site(
 ) -> AsyncIterator[Site]:
     """Run a node with S3 on both doors; each user gets a key pair.  `alice` may do everything."""
     given = replace(settings or S3Settings(), listen="127.0.0.1:0", tls=tls)
-    known = {"alice": {"destinations": tuple(destinations)}} | dict(users or {})
+    known: dict[str, Mapping[str, Any]] = {"alice": {"destinations": tuple(destinations)}}
+    known |= users or {}
     async with small_node(folder, **node_options) as node, contextlib.AsyncExitStack() as stack:
         for name in destinations:
             if name not in node.core.snapshot.destinations:

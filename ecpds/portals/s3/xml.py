@@ -5,7 +5,7 @@ Spec: Amazon S3 API Reference; XML 1.0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
@@ -26,12 +26,15 @@ TYPE = "application/xml"
 LARGEST = 2 * 1024 * 1024  # bytes of a document that a client sends
 DEEPEST = 8  # elements inside of each other
 
-Content = str | Iterable[str]
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def tag(name: str, text: object) -> str:
-    """Return an element with a text."""
-    return f"<{name}>{escape(str(text))}</{name}>"
+    """Return an element with a text; what XML cannot hold becomes U+FFFD."""
+    shown = str(text)
+    if _NO_XML.search(shown):
+        shown = _NO_XML.sub("\ufffd", shown)
+    return f"<{name}>{escape(shown)}</{name}>"
 
 
 def maybe(name: str, text: object) -> str:
