@@ -326,6 +326,31 @@ class Dialled(Opening):
             self._sock = None
 
 
+class Tunnelled(Opening):
+    """A connection through the proxy of the host, made before the command: some servers wait."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock: socket.socket | None = sock
+
+    def ready(self) -> socket.socket | None:
+        """Give the connection away."""
+        sock, self._sock = self._sock, None
+        return sock
+
+    async def complete(self) -> socket.socket:
+        """Give the connection away."""
+        sock = self.ready()
+        if sock is None:
+            raise ConnectionLost("the data connection was used", phase=Phase.DATA)
+        return sock
+
+    def close(self) -> None:
+        """Close it if nobody took it."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
 class Awaited(Opening):
     """The server connects to us."""
 

@@ -12,10 +12,10 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from ecpds.model.errors import Phase, RemoteError, RemoteTimeout
+from ecpds.model.errors import Phase, RemoteConfig, RemoteError, RemoteTimeout
 from ecpds.modules.ftp_control import Control, Reply, refusal
 from ecpds.modules.ftp_data import (
     Awaited,
@@ -24,6 +24,7 @@ from ecpds.modules.ftp_data import (
     Opening,
     PlainChannel,
     TlsChannel,
+    Tunnelled,
     data_error,
     epsv_port,
     pasv_address,
@@ -32,6 +33,7 @@ from ecpds.modules.ftp_data import (
 from ecpds.modules.ftp_options import FtpOptions
 from ecpds.modules.trust import ClientContext
 from ecpds.transfer.contract import Surroundings, Target
+from ecpds.transfer.sockets import open_socket
 
 GRACE: Final = 5.0
 """Seconds that a broken flow waits for the server's own words about it."""
@@ -190,11 +192,24 @@ class Flows:
     async def _begin(self) -> Opening:
         link = self._link
         try:
+            if link.target.proxy is not None:
+                return await self._through_proxy()
             if link.options.passive == "no":
                 return await self._listen()
             return Dialled(link.family, await self._passive_address(), link.target.sockets)
         except OSError as error:
             raise data_error(error, link.target.host) from error
+
+    async def _through_proxy(self) -> Opening:
+        link = self._link
+        if link.options.passive == "no":
+            raise RemoteConfig("active mode does not work through a proxy", phase=Phase.DATA)
+        told, port = await self._passive_address()
+        host = link.target.address or link.target.host
+        if link.options.trust_address and told != link.peer:
+            host = str(told)
+        target = replace(link.target, address=host)
+        return Tunnelled(await open_socket(target, int(str(port)), link.around))
 
     async def _passive_address(self) -> tuple[object, ...]:
         peer = self._link.peer

@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 import re
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -133,6 +133,10 @@ class HttpModule(TransferModule[HttpOptions]):
     def peer(self) -> str:
         """Return the address of the server, once it was asked something."""
         return self._client.peer
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the latest connection."""
+        return self._client.statistics()
 
     def _url(self, name: str) -> URL:
         return file_url(self._client.origin, self._target.directory, name)

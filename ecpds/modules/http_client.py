@@ -9,9 +9,8 @@ Spec: transfer-modules-protocols.md 3.1-3.2; RFC 9110; transfer-modules.md secti
 from __future__ import annotations
 
 import asyncio
-import base64
-import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -31,9 +30,12 @@ from ecpds.model.errors import (
 from ecpds.modules.http_address import origin_of
 from ecpds.modules.http_egress import Egress, Resolver
 from ecpds.modules.http_errors import Ask, refusal, translated
+from ecpds.modules.http_login import MAX_TOKEN, Login
 from ecpds.modules.http_options import HttpOptions
 from ecpds.modules.trust import client_context
 from ecpds.transfer.contract import Surroundings, Target
+from ecpds.transfer.proxies import Proxy, parse_proxy
+from ecpds.transfer.sockets import open_socket, statistics
 
 READ_BUFFER: Final = 1024 * 1024
 """Bytes of a download that may wait for the sink."""
@@ -54,7 +56,7 @@ class HttpClient:
         egress: Egress,
         options: HttpOptions,
         proxy: URL | None,
-        own_headers: Mapping[str, str],
+        login: Login,
         connect_timeout: float,
     ) -> None:
         self.origin = egress.origin
@@ -62,7 +64,7 @@ class HttpClient:
         self._egress = egress
         self._options = options
         self._proxy = proxy
-        self._own_headers = own_headers
+        self._login = login
         self._connect_timeout = connect_timeout
 
     @property
@@ -73,7 +75,11 @@ class HttpClient:
     @property
     def has_login(self) -> bool:
         """Whether requests carry a login."""
-        return any(name.lower() == "authorization" for name in self._own_headers)
+        return self._login.is_given
+
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the latest connection to the host."""
+        return statistics(self._egress.sock) if self._egress.sock is not None else {}
 
     @classmethod
     @asynccontextmanager
@@ -81,11 +87,13 @@ class HttpClient:
         cls, target: Target, options: HttpOptions, around: Surroundings
     ) -> AsyncIterator[HttpClient]:
         """Give a client; nothing is connected yet."""
-        proxy = _proxy_of(options)
+        chosen = parse_proxy(options.proxy.reveal(), "http.proxy") or target.proxy
+        proxy = None if chosen is None else _url_of(chosen)
         origin = origin_of(target, options)
-        egress = Egress(target, origin, around, proxy)
-        own_headers = _own_headers(target, options)
-        connector = await _connector(target, options, around, egress)
+        egress = Egress(target, origin, around, proxy, trusted=_trusted(options))
+        login = Login(target, options, around)
+        tunnel = chosen if chosen is not None and chosen.is_socks else None
+        connector = await _connector(target, options, around, egress, tunnel)
         session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -96,7 +104,7 @@ class HttpClient:
         )
         try:
             limit = target.timeouts.connect.total_seconds()
-            yield cls(session, egress, options, proxy, own_headers, limit)
+            yield cls(session, egress, options, None if tunnel else proxy, login, limit)
         finally:
             await session.close()
 
@@ -129,6 +137,8 @@ class HttpClient:
         for _ in range(self._options.max_redirects + 1):
             self._egress.check(url)
             response = await self._request(ask, url)
+            if self._egress.is_origin(url):
+                response = await self._logged_in(ask, url, response)
             where = response.headers.get("Location", "")
             if not where or not _may_follow(ask, response.status):
                 return response
@@ -140,6 +150,38 @@ class HttpClient:
         raise RemoteConfig(
             f"{ask.about}: more than {self._options.max_redirects} redirects", phase=ask.phase
         )
+
+    async def _logged_in(
+        self, ask: Ask, url: URL, response: aiohttp.ClientResponse
+    ) -> aiohttp.ClientResponse:
+        """Answer the challenge of the origin, if that is worth another request."""
+        if not self._login.challenged(response.status, response.headers):
+            if response.status < 400:
+                self._login.accepted()
+            return response
+        if ask.body is not None:
+            response.close()
+            ask.body.restart()
+        else:
+            await self._finish(response, ask)
+        return await self._request(ask, url)
+
+    async def _fetch(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        """Send a small request of the login itself; its redirects are not followed."""
+        limit = self._connect_timeout
+        ask = Ask(
+            method=method, url=url, about="token", phase=Phase.AUTH, limit=limit, content=body
+        )
+        self._egress.check(url)
+        with translated(ask, url.origin()):
+            async with asyncio.timeout(2 * limit):
+                response = await self._send(method, url, headers, limit, data=body)
+                try:
+                    return response.status, await response.content.read(MAX_TOKEN)
+                finally:
+                    response.close()
 
     def _next(self, ask: Ask, response: aiohttp.ClientResponse, where: str) -> URL:
         try:
@@ -158,7 +200,9 @@ class HttpClient:
         return url
 
     async def _request(self, ask: Ask, url: URL) -> aiohttp.ClientResponse:
-        headers = dict(self._own_headers) if self._egress.is_origin(url) else {}
+        headers: dict[str, str] = {}
+        if self._egress.is_origin(url):
+            headers = await self._login.headers(ask.method, url, self._fetch)
         headers |= ask.headers or {}
         with translated(ask, self.origin):
             if ask.body is not None:
@@ -212,35 +256,60 @@ def _may_follow(ask: Ask, status: int) -> bool:
     return status in _MOVED_AS_IT_IS
 
 
-def _own_headers(target: Target, options: HttpOptions) -> Mapping[str, str]:
-    headers = dict(options.header_lines())
-    login = options.login or target.login
-    if login and options.auth_header:
-        password = (options.password or target.password).reveal()
-        token = base64.b64encode(f"{login}:{password}".encode()).decode()
-        headers.setdefault("Authorization", f"Basic {token}")
-    return headers
+def _url_of(proxy: Proxy) -> URL:
+    """Return a proxy as aiohttp takes it."""
+    return URL.build(
+        scheme=proxy.scheme,
+        user=proxy.login or None,
+        password=proxy.password.reveal() or None,
+        host=proxy.host,
+        port=proxy.port,
+    )
 
 
-def _proxy_of(options: HttpOptions) -> URL | None:
-    text = options.proxy.reveal().strip()
-    if not text:
-        return None
-    if re.fullmatch(r"\w+=[^,]*(,\w+=[^,]*)*", text):  # older form: host=,protocol=,port=
-        given = dict(part.split("=", 1) for part in text.split(","))
-        scheme, port = given.get("protocol", "http"), given.get("port", "8080")
-        text = f"{scheme}://{given.get('host', '')}:{port}"
+def _trusted(options: HttpOptions) -> tuple[URL, ...]:
+    """Return the addresses beside the origin that the operator has named."""
     try:
-        url = URL(text)
+        return (URL(options.token_url).origin(),) if options.token_url else ()
     except ValueError:
-        url = URL()
-    if url.scheme != "http" or not url.host:
-        raise RemoteConfig("http.proxy is no http://host:port", phase=Phase.CONNECT)
-    return url
+        raise RemoteConfig("http.tokenUrl is no address", phase=Phase.CONNECT) from None
+
+
+class _Tunnel(aiohttp.TCPConnector):
+    """Connects through a SOCKS proxy to addresses that we have looked up and may reach."""
+
+    def __init__(self, target: Target, proxy: Proxy, around: Surroundings, **given: Any) -> None:
+        super().__init__(**given)
+        self._through = (replace(target, proxy=proxy), around)
+
+    async def _wrap_create_connection(
+        self, *args: Any, addr_infos: Any, req: Any, timeout: Any, **given: Any
+    ) -> Any:
+        given.pop("client_error", None)
+        target, around = self._through
+        where = addr_infos[0][-1]
+        there = replace(target, host=str(where[0]), address=str(where[0]))
+        sock = await open_socket(there, int(where[1]), around)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.create_connection(*args, **given, sock=sock)
+        except ssl.CertificateError as error:
+            sock.close()
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        except ssl.SSLError as error:
+            sock.close()
+            raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
+        except BaseException:
+            sock.close()
+            raise
 
 
 async def _connector(
-    target: Target, options: HttpOptions, around: Surroundings, egress: Egress
+    target: Target,
+    options: HttpOptions,
+    around: Surroundings,
+    egress: Egress,
+    tunnel: Proxy | None,
 ) -> aiohttp.TCPConnector:
     verify = target.tls.verify and options.ssl_validation
     trust = replace(target.tls, verify=verify)
@@ -252,16 +321,19 @@ async def _connector(
     def make(info: Any) -> socket.socket:
         sock = socket.socket(info[0], info[1], info[2])
         tuning.apply(sock)
-        egress.note(str(info[4][0]))
+        egress.note(str(info[4][0]), sock)
         return sock
 
-    return aiohttp.TCPConnector(
-        ssl=context,
-        resolver=Resolver(egress),
-        use_dns_cache=False,
-        local_addr=(tuning.local_address, 0) if tuning.local_address else None,
-        socket_factory=make,
-        limit=0,
-        happy_eyeballs_delay=None,  # one address after the other: the last one is the peer
-        keepalive_timeout=max(options.keep_alive.total_seconds(), 1.0),
-    )
+    given: dict[str, Any] = {
+        "ssl": context,
+        "resolver": Resolver(egress),
+        "use_dns_cache": False,
+        "local_addr": (tuning.local_address, 0) if tuning.local_address else None,
+        "socket_factory": make,
+        "limit": 0,
+        "happy_eyeballs_delay": None,  # one address after the other: the last one is the peer
+        "keepalive_timeout": max(options.keep_alive.total_seconds(), 1.0),
+    }
+    if tunnel is not None:
+        return _Tunnel(target, tunnel, around, **given)
+    return aiohttp.TCPConnector(**given)

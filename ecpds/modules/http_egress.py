@@ -31,10 +31,19 @@ class Egress:
     """Tells for every URL whether it is the origin's, and refuses what may not be reached."""
 
     def __init__(
-        self, target: Target, origin: URL, around: Surroundings, proxy: URL | None = None
+        self,
+        target: Target,
+        origin: URL,
+        around: Surroundings,
+        proxy: URL | None = None,
+        *,
+        trusted: tuple[URL, ...] = (),
     ) -> None:
+        """`trusted`: further origins that the operator has named, to which no link leads."""
         self.origin = origin
         self.peer = ""
+        self.sock: socket.socket | None = None  # of the latest connection to the host itself
+        self._trusted = trusted
         self._home = {str(url.host) for url in (origin, proxy) if url is not None}
         self._target = target
         self._around = around
@@ -54,7 +63,7 @@ class Egress:
             raise RemoteName(f"{url} is no HTTP address", phase=Phase.CONNECT)
         if url.user is not None or url.password is not None:
             raise RemoteName("an address with a login in it is refused", phase=Phase.CONNECT)
-        if self.is_origin(url):
+        if self.is_origin(url) or url.origin() in self._trusted:
             return
         try:
             address = ipaddress.ip_address(url.host)
@@ -63,10 +72,10 @@ class Egress:
         if not self._may_reach(address):
             raise _private(url.host)
 
-    def note(self, address: str) -> None:
-        """Remember the address that is connected to, if it is the host's own or the proxy's."""
+    def note(self, address: str, sock: socket.socket) -> None:
+        """Remember what is connected to, if it is the host itself or the proxy."""
         if address in self._home:
-            self.peer = address
+            self.peer, self.sock = address, sock
 
     async def addresses(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
         """Return the socket addresses of a host that may be reached, within the time to connect."""
@@ -86,6 +95,8 @@ class Egress:
         found = await self._looked_up(host, port)
         if self._proxy is not None and (host, port) == (self._proxy.host, self._proxy.port):
             self._home.update(str(where[0]) for _, where in found)
+            return found
+        if any((host, port) == (url.host, url.port) for url in self._trusted):
             return found
         # all of them: which one is tried is not ours to choose
         if not all(self._may_reach(ipaddress.ip_address(str(one[0]))) for _, one in found):

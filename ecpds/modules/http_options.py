@@ -33,10 +33,41 @@ class HttpOptions(NamingOptions):
     login: str = opt("", "Overrides the login of the host.")
     password: Secret = opt(Secret(""), "Overrides the password of the host.")
     auth_header: bool = opt(True, "Send the login with every request.", key="authheader")
+    credentials: bool = opt(True, "Answer challenges (Basic, Digest), also when authheader is no.")
+    auth_cache: bool = opt(
+        False, "Accepted from older set-ups: answers are always remembered.", key="authcache"
+    )
+    token_url: str = opt("", "Where a token is fetched; empty = none is.", key="tokenUrl")
+    oauth_grant: Literal["client_credentials", "password"] = opt(
+        "client_credentials",
+        "Kind of the request; password: with the host's login.",
+        key="tokenGrant",
+    )
+    oauth_client: str = opt("", "Client id.", key="tokenClientId")
+    oauth_secret: Secret = opt(Secret(""), "Client secret.", key="tokenClientSecret")
+    oauth_scope: str = opt("", "Scope that is asked for.", key="tokenScope")
+    oauth_client_auth: Literal["body", "basic"] = opt(
+        "body", "Where client id and secret are sent.", key="tokenClientAuth"
+    )
+    oauth_body: Literal["form", "json"] = opt("form", "Form of the request.", key="tokenBody")
+    token_path: str = opt("access_token", "Where the token is in the answer.", key="tokenPath")
+    token_expiry: str = opt(
+        "expires_in",
+        "Where its end is: seconds, or milliseconds since 1970; missing = fetched every time.",
+        key="tokenExpiryPath",
+    )
+    token_header: str = opt("Authorization", "Header that carries it.", key="tokenHeader")
+    token_prefix: str = opt("Bearer ", "Put before it.", key="tokenPrefix")
+    token_lookahead: int = opt(
+        60, "Seconds before its end at which it is renewed.", key="tokenLookahead", low=0
+    )
     headers: Secret = opt(
         Secret(""), "Further header lines, Name: value; only for the host itself."
     )
-    proxy: Secret = opt(Secret(""), "Proxy: http://[login:password@]host:port.")
+    proxy: Secret = opt(
+        Secret(""),
+        "Proxy: http://[login:password@]host:port, or socks5://…; empty = ectrans.proxy.",
+    )
     max_redirects: int = opt(5, "Redirects that are followed.", key="maxRedirects", low=0, high=50)
     keep_alive: timedelta = opt(
         timedelta(seconds=30), "How long idle connections are kept.", key="keepAlive", low=0

@@ -28,6 +28,7 @@ from ecpds.model.options import OptionFamily
 from ecpds.model.secret import Secret
 from ecpds.transfer.memory import Memory
 from ecpds.transfer.meter import Meter
+from ecpds.transfer.proxies import Proxy
 from ecpds.transfer.sockets import Addresses, SocketTuning
 from ecpds.transfer.syncs import Syncs
 
@@ -106,6 +107,7 @@ class Target:
     sockets: SocketTuning = field(default_factory=SocketTuning)
     may_use_old_address: bool = True  # when the name service does not answer
     listing: ListingStyle = field(default_factory=ListingStyle)
+    proxy: Proxy | None = None  # through which `open_socket` connects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -403,6 +405,7 @@ class Delivered:
     statistics: Mapping[str, int] = field(default_factory=dict)  # of the TCP connection
     filters: str = ""  # how it was compressed: zstd
     on_the_fly: bool = False  # while it was sent
+    via: str = ""  # proxy host that sent it
 
 
 Options = Mapping[str, str]

@@ -23,6 +23,7 @@ from ecpds.model.tokens import Vocabulary
 from ecpds.transfer.contract import ListingStyle, Naming, Target, Timeouts, TlsTrust
 from ecpds.transfer.deliver import DeliveryRules
 from ecpds.transfer.meter import SlowRule, Watch
+from ecpds.transfer.proxies import parse_proxy
 from ecpds.transfer.sockets import SocketTuning
 
 HOST = frozenset({"host"})
@@ -131,6 +132,9 @@ class EctransOptions(OptionFamily):
         "", "Own certificate and key: a path or PEM text.", key="tlsClientCert", secret=True
     )
     local_address: str = opt("", "Local address to connect from.", key="localAddress")
+    proxy: Secret = opt(
+        Secret(""), "socks5:// or http://[login:password@]host:port through which to connect."
+    )
     socket_statistics: bool = opt(
         True, "Keep what the kernel knows of the connection.", key="socketStatistics"
     )
@@ -340,6 +344,7 @@ def target_of(
         local_roots=local_roots,
         sockets=ectrans.sockets(),
         may_use_old_address=not ectrans.use_dns_name,
+        proxy=parse_proxy(ectrans.proxy.reveal(), "ectrans.proxy"),
     )
 
 

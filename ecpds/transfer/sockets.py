@@ -12,11 +12,12 @@ import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ecpds.base.logs import get_logger
 from ecpds.model.errors import Phase, RemoteConfig, RemoteTimeout, RemoteTransient
+from ecpds.transfer.proxies import Proxy, pass_through
 
 if TYPE_CHECKING:
     from ecpds.transfer.contract import Surroundings, Target
@@ -139,6 +140,8 @@ async def open_socket(target: Target, port: int, around: Surroundings) -> socket
     phase = Phase.RESOLVE
     try:
         async with asyncio.timeout(target.timeouts.connect.total_seconds()):
+            if target.proxy is not None:
+                return await _through(target, target.proxy, port, around)
             addresses = await around.addresses.resolve(target, port, around)
             phase = Phase.CONNECT
             return await _first(target, addresses)
@@ -146,6 +149,21 @@ async def open_socket(target: Target, port: int, around: Surroundings) -> socket
         raise RemoteTimeout(
             f"no connection to {target.host} port {port} in time", phase=phase
         ) from None
+
+
+async def _through(target: Target, proxy: Proxy, port: int, around: Surroundings) -> socket.socket:
+    """Connect through a proxy, which looks the name up."""
+    there = replace(target, host=proxy.host, address="", proxy=None)
+    sock = await _first(there, await around.addresses.resolve(there, proxy.port, around))
+    try:
+        await pass_through(sock, proxy, target.address or target.host, port)
+    except OSError as error:
+        sock.close()
+        raise connect_error(there, error) from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 async def _first(target: Target, addresses: list[Address]) -> socket.socket:

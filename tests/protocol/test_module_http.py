@@ -348,7 +348,7 @@ async def test_a_proxy_is_asked_instead() -> None:
         token = base64.b64encode(b"a:b").decode()
         assert proxy.requests[0].headers["proxy-authorization"] == f"Basic {token}"
         assert "proxy-authorization" not in proxy.requests[1].headers
-    for bad in ("socks5://h:1", "nonsense", "http://"):
+    for bad in ("ftp://h:1", "nonsense", "http://"):
         with pytest.raises(RemoteConfig):
             async with proxy.session(proxy=Secret(bad)):
                 pass
