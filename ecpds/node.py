@@ -25,6 +25,7 @@ from ecpds.base.threads import Threads
 from ecpds.base.vault import Vault
 from ecpds.engine.core import Configuration, Core
 from ecpds.engine.notices import KINDS
+from ecpds.engine.proxy import ProxyOptions
 from ecpds.engine.supervisor import Engine
 from ecpds.model.account import Grant, Role, WebUser
 from ecpds.model.acquisition import AcquisitionOptions
@@ -96,7 +97,7 @@ class Node:
 def make_catalogue(registry: Registry) -> Catalogue:
     """Return all option keys of this node."""
     families = [SchedulerOptions, IncomingOptions, MqttOptions, PortalOptions, AcquisitionOptions]
-    return Catalogue([*families, *registry.families()])
+    return Catalogue([*families, ProxyOptions, *registry.families()])
 
 
 def open_vault(settings: Settings, *, is_new: bool) -> Vault:

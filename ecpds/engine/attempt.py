@@ -16,14 +16,16 @@ from typing import Any
 from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
+from ecpds.engine.elsewhere import opened
 from ecpds.engine.packing import Packed, Packing
 from ecpds.engine.paths import remote_path
+from ecpds.engine.relay import relayed
 from ecpds.engine.retry import after_failure, after_success, reason_of
 from ecpds.engine.reverting import back_to_first
 from ecpds.engine.telling import Teller
 from ecpds.model.compression import NONE
 from ecpds.model.destination import IfTargetExist, KeepInSpool, OnHostFailure
-from ecpds.model.errors import EcpdsError, NotFound, RemoteConfig, SourceBroke
+from ecpds.model.errors import EcpdsError, NotFound, RemoteConfig
 from ecpds.model.host import HostRole
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason, Transfer
@@ -54,6 +56,7 @@ class Claimed:
     host: HostEntry
     started_at: datetime
     resume: dict[str, Any] | None = None
+    proxy: tuple[HostEntry, int] | None = None  # who sends it, and its number there
 
 
 @dataclass(slots=True)
@@ -136,7 +139,12 @@ class Attempts:
             claimed.transfer, file, claimed.metadata, claimed.entry, claimed.host,
             node=self._core.node, now=claimed.started_at,
         )  # fmt: skip
-        descriptor = self._open(file)
+        if claimed.proxy is not None and (sent := await relayed(self._core, claimed, meter)):
+            return sent
+        try:
+            descriptor = self._core.objects.open(file.volume, file.object_key)
+        except (NotFound, OSError):
+            descriptor, file = await opened(self._core, file, claimed.entry)
         try:
             if access.compresses or claimed.entry.destination.filter_name != NONE:
                 packed = await self.packing.pack(
@@ -223,12 +231,6 @@ class Attempts:
         partials.append(left)
         if left is None:  # renamed, or removed after a failure
             self._core.failpoints.hit("attempt.renamed")
-
-    def _open(self, file: DataFile) -> int:
-        try:
-            return self._core.objects.open(file.volume, file.object_key)
-        except (NotFound, OSError) as error:
-            raise SourceBroke(f"the content of file {file.id} cannot be read: {error}") from error
 
     async def _done(self, claimed: Claimed, delivered: Delivered) -> None:
         self._core.failpoints.hit("attempt.sent")

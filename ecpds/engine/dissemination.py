@@ -16,6 +16,7 @@ from ecpds.engine.arbitration import arbitrated
 from ecpds.engine.attempt import Attempts, Claimed
 from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
+from ecpds.engine.replication import chosen_proxy
 from ecpds.engine.retry import host_in_use
 from ecpds.model.dates import parse_zone
 from ecpds.model.destination import DestinationState
@@ -178,8 +179,9 @@ class DestinationScheduler:
         if not most:
             self.waits_for = "host_connections"
             return None
+        proxies = self._core.snapshot.hosts_of(self.name, HostRole.PROXY)
         claim = await self._core.store.write_lazily(
-            claim_for, self.name, entry, usable, self._slots, most, now
+            claim_for, self.name, entry, usable, self._slots, most, now, proxies
         )
         if claim.expired:
             self._core.bus.tell("expired", self.name)
@@ -242,6 +244,7 @@ def claim_for(
     slots: Slots,
     most: int,
     now: datetime,
+    proxies: list[HostEntry],
 ) -> Claim:
     """Choose the Host, claim due transfers for it, and load what their attempts need."""
     state = destinations.state(db, name)
@@ -251,7 +254,8 @@ def claim_for(
     room = min(most, slots.free(host))
     if room <= 0:
         return Claim([], expired=False, next_due=None)
-    due, expired = transfers.claim_due(db, name, now=now, limit=room)
+    only_copied = bool(proxies) and entry.destination.force_proxy
+    due, expired = transfers.claim_due(db, name, now=now, limit=room, only_copied=only_copied)
     taken = len(due)
     if entry.arbiter is not None:
         due = arbitrated(db, entry.arbiter, due, now=now)
@@ -275,6 +279,7 @@ def claim_for(
                 resume=history.resume(db, transfer.id, host.name)
                 if transfer.attempts > 1
                 else None,
+                proxy=chosen_proxy(db, transfer, file, proxies, now=now) if proxies else None,
             )
         )
     # Below the limit everything due is claimed, so the next due time lies ahead.

@@ -20,6 +20,7 @@ from ecpds.engine.leftovers import Leftovers
 from ecpds.engine.outbox import Outbox
 from ecpds.engine.receiving import Halves
 from ecpds.engine.recovery import sweep
+from ecpds.engine.replication import Replicator
 from ecpds.engine.retention import Retention
 from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
 from ecpds.engine.retrievalcontrol import read_control
@@ -73,6 +74,7 @@ class Engine:
         self.retrievals: dict[str, RetrievalScheduler] = {}
         self.acquisitions: dict[tuple[str, str], AcquisitionScheduler] = {}
         self.watches = Watches(self)
+        self.replicator = Replicator(core, self.poke)
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._draining = False
@@ -93,6 +95,7 @@ class Engine:
             self._supervised("mail", core.mailer.run)
             self._supervised("breakers", self._probe_hosts)
             self._supervised("hints", self._follow_hints)
+            self._supervised("copies", self.replicator.run)
             self._supervised("sweep", self._sweep)
             group.create_task(every("forget", FORGET_EVERY, self.retention.forget, clock))
             self.watches.start(group)
@@ -112,6 +115,7 @@ class Engine:
         if self._group is None or self._draining:
             return
         wanted = self._wanted()
+        self.replicator.poke()
         for key in [key for key in self._tasks if key not in wanted]:
             self._forget(key)
         for key in wanted:

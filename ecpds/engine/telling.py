@@ -132,6 +132,8 @@ class Teller:
                 "name": delivered.filters,
                 "on_the_fly": delivered.on_the_fly,
             }
+        if delivered is not None and delivered.via:
+            fields["proxy"] = {"host": delivered.via, "used": True}
         if delivered is not None and delivered.statistics:
             fields["tcp"] = dict(delivered.statistics)
         self.tell(db, self.record("UPH", now, **fields), now=now)

@@ -74,6 +74,14 @@ DUE = statement(
     ORDER BY due_at, id LIMIT :limit""",
     hot=True,
 )
+DUE_COPIED = statement(
+    """
+    SELECT id, expires_at FROM transfer INDEXED BY transfer_queue
+    WHERE destination = :destination AND priority = :priority AND due_at <= :now
+      AND status IN ('WAIT', 'RETR') AND deleted = 0 AND proxy_host != ''
+    ORDER BY due_at, id LIMIT :limit""",
+    hot=True,
+)
 CLAIM = statement(
     """
     UPDATE transfer SET
@@ -319,15 +327,18 @@ def with_key(db: Connection, key: tuple[str, str, str]) -> list[Transfer]:
 
 
 def claim_due(
-    db: Connection, destination: str, *, now: datetime, limit: int
+    db: Connection, destination: str, *, now: datetime, limit: int, only_copied: bool = False
 ) -> tuple[list[Transfer], list[int]]:
     """Move up to `limit` due transfers to EXEC; return them and the ids of expired ones met.
+
+    `only_copied` leaves those that are at no proxy yet.
 
     Order: priority, due time, id.  Expired ones are left as they are, for `engine.retention`.
     """
     chosen: list[int] = []
     expired: list[int] = []
     moment, after = to_micros(now), -1
+    due = DUE_COPIED if only_copied else DUE
     while len(chosen) < limit:
         values = {"destination": destination, "after": after}
         after = db.execute(NEXT_PRIORITY.sql, values).fetchone()["priority"]
@@ -335,7 +346,7 @@ def claim_due(
             break
         values = {"destination": destination, "priority": after, "now": moment}
         values["limit"] = limit - len(chosen)
-        for row in db.execute(DUE.sql, values).fetchall():
+        for row in db.execute(due.sql, values).fetchall():
             (chosen if row["expires_at"] > moment else expired).append(row["id"])
     for number in chosen:
         db.execute(CLAIM.sql, {"id": number, "now": moment})

@@ -406,6 +406,7 @@ class Delivered:
     filters: str = ""  # how it was compressed: zstd
     on_the_fly: bool = False  # while it was sent
     via: str = ""  # proxy host that sent it
+    via: str = ""  # proxy host that sent it
 
 
 Options = Mapping[str, str]
