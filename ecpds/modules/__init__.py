@@ -14,6 +14,7 @@ from ecpds.modules.local import FileModule
 from ecpds.modules.s3 import S3Module
 from ecpds.modules.sftp import SftpModule
 from ecpds.modules.tester import TestModule
+from ecpds.modules.webdav import WebdavModule
 from ecpds.transfer.contract import TransferModule
 
 # A tuple in code, so that the single-file binary needs no package metadata.
@@ -25,4 +26,5 @@ BUILTIN: tuple[type[TransferModule[Any]], ...] = (
     S3Module,
     SftpModule,
     TestModule,
+    WebdavModule,
 )
