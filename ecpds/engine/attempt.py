@@ -447,6 +447,9 @@ def _add_attempt(
             requeue_history=claimed.transfer.requeue_history,
             peer=delivered.peer if delivered else "",
             path=delivered.path if delivered else "",
+            statistics=delivered.statistics if delivered else {},
+            filters=delivered.filters if delivered else "",
+            resumed_at=delivered.resumed_at if delivered else 0,
         ),
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,7 +45,7 @@ RECENT_ERRORS = statement(
 )
 ATTEMPT = rows(
     "attempt", "transfer", "host", "protocol", "started_at", "finished_at", "status", "size",
-    "sent", "requeue_history", "peer", "path",
+    "sent", "requeue_history", "peer", "path", "statistics", "filters", "resumed_at",
 )  # fmt: skip
 ATTEMPTS = statement("SELECT * FROM attempt WHERE transfer = :transfer ORDER BY id", hot=True)
 PUT_RESUME = statement("""
@@ -209,6 +209,9 @@ class Attempt:
     requeue_history: int = 0
     peer: str = ""
     path: str = ""
+    statistics: Mapping[str, int] = field(default_factory=dict)  # of the connection at its end
+    filters: str = ""  # how the content was compressed
+    resumed_at: int = 0  # first byte that this attempt sent
 
 
 def add_attempt(db: Connection, attempt: Attempt) -> None:
@@ -225,6 +228,9 @@ def add_attempt(db: Connection, attempt: Attempt) -> None:
         attempt.requeue_history,
         attempt.peer,
         attempt.path,
+        dump(dict(attempt.statistics)) if attempt.statistics else "",
+        attempt.filters,
+        attempt.resumed_at,
     )
     add_row(db, ATTEMPT, values)
 
@@ -244,6 +250,9 @@ def attempts(db: Connection, transfer: int) -> list[Attempt]:
             requeue_history=row["requeue_history"],
             peer=row["peer"],
             path=row["path"],
+            statistics=load(row["statistics"]) if row["statistics"] else {},
+            filters=row["filters"],
+            resumed_at=row["resumed_at"],
         )
         for row in db.execute(ATTEMPTS.sql, {"transfer": transfer})
     ]

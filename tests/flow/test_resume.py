@@ -257,3 +257,20 @@ async def stored(node: Node, one: Transfer) -> bytes:
     file = await node.core.store.read(files.get, one.data_file)
     assert file is not None
     return node.core.objects.path(file.volume, file.object_key).read_bytes()
+
+
+@pytest.mark.parametrize("case", PUTS, ids=str)
+async def test_an_attempt_keeps_what_the_kernel_knew(case: Case, tmp_path: Path) -> None:
+    """And where it went on."""
+    async with (
+        case.server(tmp_path) as peer,
+        FaultProxy(peer, drop(share(50, SIZE))) as proxy,
+        working(tmp_path / "data", site(case, proxy.peer, role="dissemination")) as work,
+    ):
+        number = await work.push()
+        await work.wait(S.DONE)
+        failed, done = await work.node.core.store.read(history.attempts, number)
+        assert failed.statistics == {}
+        assert done.statistics["bytes_acked"] > 0
+        assert done.resumed_at + done.sent == SIZE
+        assert done.resumed_at > 0
