@@ -41,8 +41,8 @@ from ecpds.portals.s3.portal import S3Portal
 from ecpds.portals.s3.service import PREFIX, S3Service
 from ecpds.portals.ssh.server import SshPortal
 from ecpds.vfs.brokermemory import BrokerMemory
+from ecpds.vfs.desks import make_desks
 from ecpds.vfs.gate import PortalGate
-from ecpds.vfs.registration import Registration
 from ecpds.web.app import Monitor
 
 log = logs.get_logger(__name__)
@@ -166,7 +166,7 @@ class Daemon:
             endpoints=lambda: self._endpoints,
             session_lifetime=settings.security.session_lifetime,
             trusted_proxies=settings.security.trusted_proxies,
-            registrar=Registration(core),
+            desks=make_desks(core, gate),
             doors=[*self._s3_doors(core, gate), *([MqttDoor(mqtt)] if mqtt is not None else [])],
         )
         own_s3 = S3Portal(

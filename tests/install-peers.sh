@@ -43,6 +43,8 @@ wanted=(
     "unzip:unzip"
     "cadaver:cadaver"
     "litmus:litmus"
+    "psftp:putty-tools"
+    "ssh-audit:ssh-audit"
     "h2load:nghttp2-client" # make bench
     "chromium:chromium fonts-liberation"
     "systemd-analyze:systemd"
@@ -61,6 +63,7 @@ unpacked=(
 
 modules=(
     "azurite-blob:azurite@3.37.0" # from npm, below $ECPDS_PEERS
+    "../tus-js-client/package.json:tus-js-client@4.3.1"
 )
 
 packages=() programs=() archives=() setup=() fetched=()

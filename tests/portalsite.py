@@ -22,7 +22,7 @@ from ecpds.portals.ftp import FtpPortal
 from ecpds.portals.https.app import HttpsPortal
 from ecpds.portals.ssh.server import SshPortal
 from ecpds.store import transfers
-from ecpds.vfs.registration import Registration
+from ecpds.vfs.desks import make_desks
 from tests.node import SmallNode, small_node
 from tests.protocol.ftprig import Client
 from tests.protocol.ftprig import Tls as Certificates
@@ -140,7 +140,7 @@ async def site(
             core.threads,
             core.clock,
             "m1",
-            registrar=Registration(core),
+            desks=make_desks(core, node.gate),
         )
         servers = (ftp, sftp, https)
         ports = [(await server.start())[0][1] for server in servers]

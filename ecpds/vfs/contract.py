@@ -181,8 +181,11 @@ class Writer(ABC):
         """
 
     @abstractmethod
-    def park(self) -> None:
-        """Keep the bytes received so far for a later append by the same user (at most 24 hours)."""
+    def park(self, *, expected: bool = False) -> None:
+        """Keep the bytes received so far for a later append by the same user (at most 24 hours).
+
+        `expected`: the client means to go on, so that nothing is recorded as failed.
+        """
 
     @abstractmethod
     async def close(self) -> None:

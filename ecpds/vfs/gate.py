@@ -32,7 +32,7 @@ from ecpds.model.errors import (
     Unauthenticated,
 )
 from ecpds.model.secret import Secret
-from ecpds.store import accesskeys, accounts, limits, portal, subscribers
+from ecpds.store import accesskeys, accounts, limits, portal, resumables, subscribers
 from ecpds.store.limits import Ban
 from ecpds.vfs import looking, records
 from ecpds.vfs.accesskeys import AccessKeys, OpenKey
@@ -148,9 +148,10 @@ class PortalGate(Gate):
             group.create_task(forget, name="portal-registrations")
 
     async def _forget(self) -> None:
-        """Drop registrations whose mail address was never verified."""
+        """Drop registrations that were never verified, and resumable uploads that were left."""
         before = self._core.clock.now() - FORGOTTEN_AFTER
         await self._core.store.write(subscribers.forget, before=before)
+        await self._core.store.write(resumables.forget, now=self._core.clock.now())
 
     async def _load(self) -> None:
         if self._is_loaded:

@@ -181,7 +181,7 @@ class PortalWriter(Writer):
         self._pace = Pace(self.rate)
         self._base = upload.received
         self._started_at = services.core.clock.now()
-        self._is_parked = False
+        self._is_parked = self._is_expected = False
         self._is_registering = False
         self._is_done = False
         self._is_closed = False
@@ -343,9 +343,10 @@ class PortalWriter(Writer):
 
     # --- every other end ----------------------------------------------------------------
 
-    def park(self) -> None:
+    def park(self, *, expected: bool = False) -> None:
         """Keep the bytes for later."""
         self._is_parked = True
+        self._is_expected = expected
 
     async def close(self) -> None:
         """Release; park or discard what was not committed."""
@@ -381,7 +382,8 @@ class PortalWriter(Writer):
         )  # fmt: skip
         self._services.parked.add((self._visitor.login, order.entry.name, order.inner))
         self._drop_older()
-        await self._failed(f"parked after {upload.received} bytes")
+        if not self._is_expected:
+            await self._failed(f"parked after {upload.received} bytes")
 
     async def _discard(self) -> None:
         upload, begun = self._upload, self._begun

@@ -230,7 +230,7 @@ class DiskWriter(Writer):
             self._gate.etags[self._path] = f'"{etag}"'
         self._gate.uploads.append(self._path)
 
-    def park(self) -> None:
+    def park(self, *, expected: bool = False) -> None:
         self._park = True
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from ecpds.store import (
     portal,
     productdates,
     properties,
+    resumables,
     site,
     subscribers,
     transfers,
@@ -27,7 +28,8 @@ from ecpds.store.db import Connection, Statement, Store
 from ecpds.store.migrate import migrate, migrations
 
 PACKAGES = (
-    accounts, destinations, files, history, hosts, limits, portal, productdates, properties, site,
+    accounts, destinations, files, history, hosts, limits, portal, productdates, properties,
+    resumables, site,
     subscribers,
     transfers,
 )  # fmt: skip

@@ -49,6 +49,7 @@ RETRY: Mapping[type[EcpdsError], int] = {
     errors.StoreError: 15,
     errors.Busy: 2,
 }
+_KNOWN = frozenset(HTTPStatus)
 _CONSTANT = {404: "There is nothing at this address.", 500: "Internal error"}
 _LONGEST_WAIT = 7 * 24 * 3600  # the quota window is kept so long
 
@@ -103,7 +104,7 @@ def text_of(error: EcpdsError) -> str:
 
 def reason(status: int) -> str:
     """Return the standard phrase of a status code."""
-    return HTTPStatus(status).phrase
+    return HTTPStatus(status).phrase if status in _KNOWN else "Refused"
 
 
 def wants_page(ask: Ask) -> bool:

@@ -19,7 +19,8 @@ from ecpds.portals.https.login import Logins, Tickets
 from ecpds.portals.https.pages import Pages
 from ecpds.portals.https.server import HttpServer, Serve, Timing
 from ecpds.portals.https.service import Service
-from ecpds.vfs.contract import Gate, Registrar
+from ecpds.vfs.contract import Gate
+from ecpds.vfs.desks import Desks
 
 
 class Door(Protocol):
@@ -49,13 +50,13 @@ class HttpsPortal(HttpServer):
         session_lifetime: timedelta = timedelta(hours=1),
         trusted_proxies: Sequence[str] = (),
         doors: Sequence[Door] = (),
-        registrar: Registrar | None = None,
+        desks: Desks = Desks(),  # noqa: B008 - frozen
     ) -> None:
         """Read the templates (default: the installed ones); nothing listens before `start`.
 
         `endpoints` gives the addresses of the other portals for the access guide,
         `trusted_proxies` are networks whose X-Forwarded fields are believed, `doors` are asked
-        first, in their order, whether a request is theirs; `registrar` takes registrations.
+        first, in their order, whether a request is theirs; `desks` offer the rest.
         """
         pages = Pages(templates or shared("templates"), node_name)
         tickets = Tickets(clock, session_lifetime)
@@ -65,7 +66,7 @@ class HttpsPortal(HttpServer):
             Browse(pages, endpoints),
             clock,
             Logins(gate, tickets, account.Protocol.WEBDAV) if settings.webdav else None,
-            registrar,
+            desks,
         )
         self._doors = tuple(doors)
         super().__init__(

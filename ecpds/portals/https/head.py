@@ -13,6 +13,7 @@ FIELDS = 100  # of one request
 HEAD = 32 * 1024  # bytes of the head of one request
 TARGET = 8 * 1024  # bytes of its target
 _STATUS = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
+_STATUS[460] = "HTTP/1.1 460 Checksum Mismatch\r\n"  # of the tus protocol
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _BODILESS = (204, 304)

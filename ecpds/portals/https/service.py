@@ -20,7 +20,7 @@ from ecpds.model.errors import (
     NotFound,
     Unauthenticated,
 )
-from ecpds.portals.https import addresses, login, register, webdav
+from ecpds.portals.https import addresses, login, register, tus, webdav
 from ecpds.portals.https.addresses import Kind, Place
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.door import LOGIN, LOGOUT, Door
@@ -30,9 +30,11 @@ from ecpds.portals.https.files import Files
 from ecpds.portals.https.login import Logins
 from ecpds.portals.https.pages import START, Pages
 from ecpds.portals.https.register import Register
+from ecpds.portals.https.tus import Tus
 from ecpds.portals.https.visit import Visit
 from ecpds.portals.https.webdav import WebDav
-from ecpds.vfs.contract import Registrar, Session
+from ecpds.vfs.contract import Session
+from ecpds.vfs.desks import Desks
 
 log = get_logger(__name__)
 
@@ -50,16 +52,17 @@ class Service:
         browse: Browse,
         clock: Clock,
         dav_logins: Logins | None = None,
-        registrar: Registrar | None = None,
+        desks: Desks = Desks(),  # noqa: B008 - frozen
     ) -> None:
-        """`dav_logins`: who may come by WebDAV, None: it is switched off; `registrar`: likewise."""
+        """`dav_logins`: who may come by WebDAV, None: it is switched off."""
         self._logins = logins
         self._pages = pages
         self._browse = browse
         self._files = Files(clock)
         self._dav = WebDav(dav_logins, self._files, browse, clock) if dav_logins else None
         self._door = Door(logins, pages)
-        self._register = Register(registrar, pages) if registrar else None
+        self._register = Register(desks.registrar, pages) if desks.registrar else None
+        self._tus = Tus(logins, desks.resumables, clock) if desks.resumables else None
         self._hosts: Mapping[str, str] = {}
         self._cors = ""
         self._handlers: Mapping[str, Callable[[Visit], Awaitable[None]]] = {
@@ -105,6 +108,9 @@ class Service:
             raise Denied("requests that change something come from our own pages or from programs")
         if self._dav is not None and (path + "/").startswith(webdav.BASE):
             await self._dav.serve(ask, reply)
+            return
+        if self._tus is not None and path.startswith(tus.BASE):
+            await self._tus.serve(ask, reply)
             return
         place = addresses.find(path, ask.host_name.lower(), self._hosts)
         if place is not None:

@@ -14,8 +14,9 @@ CREATE TABLE tus_upload (
     login TEXT NOT NULL REFERENCES data_user (login) ON DELETE CASCADE,
     path TEXT NOT NULL,
     size INTEGER,                         -- NULL: the client tells later
+    received INTEGER NOT NULL DEFAULT 0,
+    done INTEGER NOT NULL DEFAULT 0,      -- registered; kept so that a client can learn it
     metadata TEXT NOT NULL DEFAULT '',    -- Upload-Metadata as sent
-    link INTEGER,                         -- the portal_link that it came through
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,25 @@
+"""What the HTTPS portal offers beside the tree itself; None: not at this portal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ecpds.engine.core import Core
+from ecpds.vfs.contract import Registrar
+from ecpds.vfs.gate import PortalGate
+from ecpds.vfs.registration import Registration
+from ecpds.vfs.resumables import Resumables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desks:
+    """Where people register, and where uploads are gone on with."""
+
+    registrar: Registrar | None = None
+    resumables: Resumables | None = None
+
+
+def make_desks(core: Core, gate: PortalGate) -> Desks:
+    """Return all of them for a node."""
+    del gate
+    return Desks(registrar=Registration(core), resumables=Resumables(core))
