@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import io
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -146,6 +147,8 @@ class Site:
         if user:
             content = body if isinstance(body, bytes) else b""
             sent |= sign(self.pairs[user], method, base + target, sent, content, **signing)
+        if isinstance(body, bytes) and len(body) > 1 << 20:
+            body = io.BytesIO(body)  # aiohttp warns of blocking the loop
         async with self.client.request(
             method, URL(base + target, encoded=True), data=body, headers=sent,
             allow_redirects=False,
