@@ -128,7 +128,9 @@ class Node:
             self.config,
         ]
         began = time.monotonic()
-        self.child = Child("ecpds", command, self.folder / "output")
+        # an installed program has its bytecode beside it, whatever this shell says
+        compiled = {"PYTHONDONTWRITEBYTECODE": ""}
+        self.child = Child("ecpds", command, self.folder / "output", env=compiled)
         while not ready.exists():
             if self.child.process.poll() is not None:
                 raise MeasurementFailed(self._tail("ended before it was ready"))
