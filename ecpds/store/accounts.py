@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ecpds.model.account import DataUser, Grant, Permission, Policy, Role, Service, WebUser
+from ecpds.model.errors import Conflict
 from ecpds.store.codec import dump, load, maybe_micros, maybe_time, plain, to_micros
 from ecpds.store.db import Connection, Row, statement
 
@@ -72,11 +73,14 @@ EXPIRE_SESSIONS = statement("DELETE FROM web_session WHERE expires_at <= :now")
 PUT_S3_KEY = statement("""
     INSERT INTO s3_key (access_key, login, secret, created_at)
     VALUES (:access_key, :login, :secret, :now)
-    ON CONFLICT (access_key) DO UPDATE SET login = excluded.login, secret = excluded.secret""")
+    ON CONFLICT (access_key) DO UPDATE SET secret = excluded.secret
+    WHERE login = excluded.login""")
 S3_KEYS = statement(
     "SELECT access_key, secret FROM s3_key WHERE login = :login ORDER BY access_key"
 )
-CLEAR_S3_KEYS = statement("DELETE FROM s3_key WHERE login = :login")
+DROP_S3_KEYS = statement("""
+    DELETE FROM s3_key
+    WHERE login = :login AND access_key NOT IN (SELECT value FROM json_each(:kept))""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,11 +412,16 @@ def expire_sessions(db: Connection, *, now: datetime) -> None:
 def put_s3_keys(
     db: Connection, login: str, keys: Sequence[tuple[str, str]], *, now: datetime
 ) -> None:
-    """Replace the key pairs of a data user; secrets come sealed."""
-    db.execute(CLEAR_S3_KEYS.sql, {"login": login})
+    """Replace the key pairs of a data user; secrets come sealed.
+
+    A pair that stays keeps its scope and end.  Raises Conflict for a key that another user has.
+    """
+    kept = dump([access_key for access_key, _ in keys])
+    db.execute(DROP_S3_KEYS.sql, {"login": login, "kept": kept})
     for access_key, secret in keys:
         values = {"access_key": access_key, "login": login, "secret": secret}
-        db.execute(PUT_S3_KEY.sql, values | {"now": to_micros(now)})
+        if not db.execute(PUT_S3_KEY.sql, values | {"now": to_micros(now)}).rowcount:
+            raise Conflict(f"the access key {access_key} is taken")
 
 
 def s3_keys(db: Connection, login: str) -> list[tuple[str, str]]:

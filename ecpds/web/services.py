@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from ecpds.engine.core import Core
+from ecpds.engine.operations.accesskeys import AccessKeyOperations
 from ecpds.engine.operations.accounts import AccountOperations
 from ecpds.engine.operations.destinations import DestinationOperations
 from ecpds.engine.operations.files import FileOperations
@@ -52,6 +53,7 @@ class Services:
     products: ProductOperations = field(init=False)
     retrievals: RetrievalOperations = field(init=False)
     subscribers: SubscriberOperations = field(init=False)
+    access_keys: AccessKeyOperations = field(init=False)
     notices: NoticeOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
@@ -61,6 +63,7 @@ class Services:
         self.products = ProductOperations(self.engine)
         self.retrievals = RetrievalOperations(self.engine)
         self.subscribers = SubscriberOperations(self.core)
+        self.access_keys = AccessKeyOperations(self.core)
         self.notices = NoticeOperations(self.engine)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 

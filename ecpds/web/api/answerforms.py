@@ -120,7 +120,16 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "last_login_from": "text?",
     }),
     "NewPassword": ("", {"login": "text", "password": "text"}),
-    "NewS3Key": ("", {"access_key": "text", "secret": "text"}),
+    "S3Key": ("", {
+        "access_key": "text", "user": "text", "prefix": "text", "read_only": "flag",
+        "comment": "text", "subscriber": "int?", "created": "time", "expires": "time?",
+        "last_used": "time?",
+    }),
+    "NewS3Key": ("", {
+        "access_key": "text", "user": "text", "prefix": "text", "read_only": "flag",
+        "comment": "text", "subscriber": "int?", "created": "time", "expires": "time?",
+        "last_used": "time?", "secret": "text",
+    }),
     "Policy": ("Policy", {}),
     "WebUser": ("WebUser", {
         "has_password": "flag", "last_login": "time?", "last_login_from": "text?",

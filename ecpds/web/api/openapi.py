@@ -35,6 +35,7 @@ BODIES: Final[Mapping[str, type]] = {
     "WebUser": WebUserSpec,
     "Nothing": schemas.Nothing,
     "NewSubscriber": schemas.NewSubscriber,
+    "S3KeyRequest": schemas.S3KeyRequest,
     "StopRequest": schemas.StopRequest,
     "HoldRequest": schemas.HoldRequest,
     "HostLink": schemas.HostLink,

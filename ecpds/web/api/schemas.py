@@ -27,6 +27,17 @@ class NewSubscriber:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3KeyRequest:
+    """What a new S3 key pair is good for."""
+
+    prefix: str = opt("", "What `<destination>/<path>` has to begin with.")
+    read_only: bool = opt(False, "It signs no upload and no delete.")
+    expires: datetime | None = opt(None, "Not after that time.")
+    comment: str = opt("", "Shown to operators.")
+    subscriber: int | None = opt(None, "Id of the subscriber whose pair it is.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequest:
     """How to stop or restart."""
 

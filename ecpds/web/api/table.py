@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ecpds.web.api import (
+    accesskeys,
     acquire,
     catalogue,
     destinations,
@@ -44,6 +45,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *policies.ROUTES,
     *sessions.ROUTES,
     *subscribers.ROUTES,
+    *accesskeys.ROUTES,
     *web_users.ROUTES,
     *tokens.ROUTES,
     *site.ROUTES,

@@ -5,8 +5,6 @@ A user belongs to the scopes of its destinations; one without, to those who may 
 
 from __future__ import annotations
 
-import base64
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -231,22 +229,6 @@ def _opened(call: Call, stored: StoredUser) -> DataUser:
     return replace(stored.user, options=options)
 
 
-async def new_s3_key(call: Call) -> web.StreamResponse:
-    """Give a user one more S3 key pair; the secret is shown only in this answer."""
-    stored, core = await reached_user(call, WRITE), call.services.core
-    access = "EC" + base64.b32encode(secrets.token_bytes(10)).decode()
-    secret = secrets.token_urlsafe(30)
-    present = await core.store.read(accounts.s3_keys, stored.user.login)
-    keys = [(key, core.vault.open(sealed)) for key, sealed in present]
-    await call.services.accounts.put_user(
-        _opened(call, stored),
-        Credentials(s3_keys=[*keys, (access, Secret(secret))]),
-        call.caller.actor,
-        if_version=stored.version,
-    )
-    return answers.as_json({"access_key": access, "secret": secret}, status=201)
-
-
 _OF: Final = Query(name="destination", help="Only users that get that destination.")
 
 ROUTES: Final = (
@@ -267,6 +249,4 @@ ROUTES: Final = (
     Route(method="POST", path=USER + "/actions/reset_password", right=WRITE,
           handle=reset_password, body="Nothing", answer="NewPassword",
           summary="Give it a random password, shown once."),
-    Route(method="POST", path=USER + "/s3_keys", right=WRITE, handle=new_s3_key, body="Nothing",
-          answer="NewS3Key", status=201, summary="One more S3 key pair; its secret is shown once."),
 )  # fmt: skip
