@@ -30,6 +30,7 @@ from ecpds.model.errors import (
     SourceBroke,
     Unsupported,
 )
+from ecpds.modules.s3_address import Endpoint
 from ecpds.modules.s3_client import Call, S3Client
 from ecpds.modules.s3_download import Download, Ranges
 from ecpds.modules.s3_listing import S3Lister, Wanted
@@ -37,9 +38,11 @@ from ecpds.modules.s3_options import S3Options
 from ecpds.modules.s3_put import Putter
 from ecpds.modules.s3_upload import Upload
 from ecpds.modules.s3_xml import element, texts
+from ecpds.modules.trust import certificate_of
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
+    Identity,
     Naming,
     Surroundings,
     Target,
@@ -93,6 +96,27 @@ class S3Module(TransferModule[S3Options]):
     def keep_alive(cls, options: S3Options) -> timedelta:
         """Return how long idle connections may wait for their next use."""
         return options.keep_alive
+
+    @classmethod
+    def address(cls, target: Target, options: S3Options) -> tuple[str, int] | None:
+        """Return where sessions connect to, unless a proxy does that for us."""
+        endpoint = Endpoint(target, options)
+        origin = endpoint.origin(endpoint.first_region)
+        if options.proxy or origin.host is None or origin.port is None:
+            return None
+        return origin.host, origin.port
+
+    @classmethod
+    async def identity(
+        cls, target: Target, options: S3Options, around: Surroundings
+    ) -> Identity | None:
+        """Return the certificate."""
+        endpoint = Endpoint(target, options)
+        origin = endpoint.origin(endpoint.first_region)
+        if origin.scheme != "https" or options.proxy:
+            return None
+        there = replace(target, host=origin.host or "", address="")
+        return await certificate_of(there, origin.port or 443, around, minimum=options.protocol)
 
     @classmethod
     @asynccontextmanager

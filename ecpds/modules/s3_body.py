@@ -36,7 +36,13 @@ class Digests:
 
     def headers(self) -> dict[str, str]:
         """Return the headers that let the service compare."""
-        return {"x-amz-checksum-crc32c": self.crc32c} if self.crc32c else {}
+        if not self.crc32c:
+            return {}
+        # the second one is for services that look for it first (moto)
+        return {
+            "x-amz-checksum-crc32c": self.crc32c,
+            "x-amz-sdk-checksum-algorithm": "CRC32C",
+        }
 
 
 class Slice(ByteSource):

@@ -29,6 +29,7 @@ from ecpds.model.errors import (
     RemoteTimeout,
     RemoteTransient,
 )
+from ecpds.model.secret import Secret
 from ecpds.modules.http_body import SourceBody
 from ecpds.modules.http_client import HttpClient
 from ecpds.modules.http_errors import Ask
@@ -119,6 +120,8 @@ class S3Client:
             target,
             host=origin.host or "",
             address=address,
+            login="",  # keys sign, and are no answer to a challenge
+            password=Secret(""),
             sockets=replace(target.sockets, local_address=local),
         )
         http_options = HttpOptions(

@@ -203,7 +203,14 @@ class Credentials:
             auth_header=False,
             protocol=self._options.protocol,
         )
-        target = replace(self._target, host=url.host or "", address="", directory="")
+        target = replace(
+            self._target,
+            host=url.host or "",
+            address="",
+            directory="",
+            login="",
+            password=Secret(""),
+        )
         ask = Ask(
             method=method,
             url=url,

@@ -100,8 +100,12 @@ class S3Lister:
         content = (await self._client.demand(call)).content
         kinds = ("Contents", "CommonPrefixes")
         if len(content) <= IN_LOOP:
-            return read(content, kinds)
-        return await self._around.threads.run("codec", read, content, kinds)
+            document = read(content, kinds)
+        else:
+            document = await self._around.threads.run("codec", read, content, kinds)
+        if document.root != "ListBucketResult":
+            raise RemoteTransient(f"{call.about}: the answer is no listing", phase=Phase.LIST)
+        return document
 
 
 def _entries(document: Document, wanted: Wanted) -> Iterator[Entry]:

@@ -45,8 +45,10 @@ class Service:
         content: bytes = b"",
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        told: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """Send one signed request; return status and body."""
+        """Send one signed request; return status and body, and put headers into `told`."""
+        told = {} if told is None else told
         place = quote(path, safe="/~") + (f"?{urlencode(query)}" if query else "")
         request = AWSRequest(
             method=method,
@@ -59,6 +61,7 @@ class Service:
         try:
             connection.request(method, place, body=content, headers=dict(request.headers))
             answer = connection.getresponse()
+            told.update({name.lower(): value for name, value in answer.getheaders()})
             return answer.status, answer.read()
         finally:
             connection.close()

@@ -38,6 +38,7 @@ def _command(folder: Path, port: range, identities: Path, volume_mb: int) -> lis
         "filer": "true",
         "s3": "true",
         "s3.config": identities,
+        "s3.autoCreateBucket": "false",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "master.telemetry": "false",
