@@ -15,7 +15,9 @@ from ecpds.modules.http import HttpModule, PlainHttp
 from ecpds.modules.local import FileModule
 from ecpds.modules.s3 import S3Module
 from ecpds.modules.sftp import SftpModule
+from ecpds.modules.webdav import WebdavModule
 from ecpds.transfer.contract import Feature
+from tests.peers.apache import apache
 from tests.peers.azurite import AzuritePeer, account_url, azurite
 from tests.peers.buckets import BucketPeer
 from tests.peers.moto import moto
@@ -77,6 +79,12 @@ def s3_options(peer: Peer) -> Mapping[str, object]:
         "s3.queueCapacity": 1,
         "s3.disableSdkRetries": "yes",
     }
+    return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
+
+
+def webdav_options(peer: Peer) -> Mapping[str, object]:
+    """Trust the authority that signed the server's certificate, if it speaks TLS."""
+    options = {"webdav.scheme": peer.scheme, "webdav.port": peer.port}
     return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
 
 
@@ -169,6 +177,27 @@ CASES = [
         options=lambda peer: {**http_options(peer), "http.dav": "no"},
         wrong_trust={"ectrans.tlsCa": ""},
         narrowed=PlainHttp.features,
+    ),
+    Case(
+        name="webdav-apache",
+        module=WebdavModule,
+        server=apache,
+        options=lambda peer: {**webdav_options(peer), "webdav.useLock": "yes"},
+        quirks=("With a threaded MPM locks taken at the same time get lost: put without them.",),
+    ),
+    Case(
+        name="webdav-nginx-tls",
+        module=WebdavModule,
+        server=partial(nginx, tls=True),
+        options=webdav_options,
+        wrong_trust={"ectrans.tlsCa": ""},
+    ),
+    Case(
+        name="webdav-rclone",
+        module=WebdavModule,
+        server=partial(rclone, protocol="webdav"),
+        options=webdav_options,
+        many=300,  # it reads the directory anew for each entry
     ),
     Case(
         name="s3-seaweedfs",
