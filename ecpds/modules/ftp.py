@@ -30,6 +30,7 @@ from ecpds.model.errors import (
 )
 from ecpds.modules.ftp_control import Reply, argument, refusal
 from ecpds.modules.ftp_data import DataChannel
+from ecpds.modules.ftp_digest import digest_of, has_digests
 from ecpds.modules.ftp_directory import Lister
 from ecpds.modules.ftp_flow import Act
 from ecpds.modules.ftp_listing import facts_entry, stamp
@@ -76,6 +77,8 @@ class FtpModule(TransferModule[FtpOptions]):
         self._around = around
         self._options = session.options
         self._statistics: Mapping[str, int] = {}  # of the last data connection
+        if has_digests(session):  # one server in three
+            self.features |= Feature.CHECKSUM  # type: ignore[misc]  # of this session only
 
     @classmethod
     def naming(cls, options: FtpOptions) -> Naming:
@@ -240,10 +243,14 @@ class FtpModule(TransferModule[FtpOptions]):
     async def mkdir(self, path: str) -> None:
         """Create a directory; an existing one is fine."""
         limit = self._session.target.timeouts.mkdir.total_seconds()
+        hooks = self._options.mkdirs_index and self._options.hooks_level(path, self.levels)
+        if hooks:
+            await self._session.around_mkdir(self._options.pre_mkdirs, path)
         reply = await self._session.control.ask(f"MKD {argument(path)}", timeout=limit)
-        if reply.positive or await self._session.is_directory(path):
-            return
-        raise refusal(reply, f"creation of {path!r}", Phase.MKDIR)
+        if not reply.positive and not await self._session.is_directory(path):
+            raise refusal(reply, f"creation of {path!r}", Phase.MKDIR)
+        if hooks:
+            await self._session.around_mkdir(self._options.post_mkdirs, path)
 
     async def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
@@ -251,6 +258,12 @@ class FtpModule(TransferModule[FtpOptions]):
         await self._session.control.demand(
             f"RMD {path}", f"removal of {path!r}", Phase.VERIFY, timeout=limit
         )
+
+    async def checksum(self, name: str, algorithm: str) -> str | None:
+        """Return the server's digest, None if it has none for that algorithm."""
+        if Feature.CHECKSUM not in self.features:
+            return await super().checksum(name, algorithm)
+        return await digest_of(self._session, name, algorithm)
 
     # --- content ----------------------------------------------------------------------------
 

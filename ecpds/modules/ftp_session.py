@@ -249,6 +249,17 @@ class FtpSession:
             text = command.replace("$filename", argument(name))
             await self.control.demand(text, command, Phase.HOOK)
 
+    async def around_mkdir(self, commands: str, path: str) -> None:
+        """Send the commands around the making of a directory."""
+        uid = self.options.login or self.target.login
+        for command in filter(None, (part.strip() for part in commands.split(";"))):
+            text = command.replace("$dirname", argument(path)).replace("$uid", argument(uid))
+            try:
+                await self.control.demand(text, command, Phase.HOOK)
+            except RemoteError:
+                if self.control.broken or not self.options.ignore_mkdirs_errors:
+                    raise
+
     async def is_directory(self, path: str) -> bool:
         """Tell whether `path` can be entered; the working directory stays the same."""
         home = await self._home_directory()

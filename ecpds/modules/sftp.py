@@ -14,11 +14,11 @@ import fnmatch
 import re
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from struct import Struct
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import asyncssh
 
@@ -36,6 +36,7 @@ from ecpds.model.errors import (
 )
 from ecpds.modules import sftp_link as wire
 from ecpds.modules.sftp_entries import entry, names
+from ecpds.modules.sftp_exec import filled, run_command
 from ecpds.modules.sftp_link import Answer, Fields, SftpLink, SftpStatus
 from ecpds.modules.sftp_login import (
     SftpOptions,
@@ -45,6 +46,7 @@ from ecpds.modules.sftp_login import (
     translated_login,
 )
 from ecpds.modules.sftp_reader import AHEAD, Reader
+from ecpds.modules.sftp_tree import Acts, tree
 from ecpds.transfer.contract import (
     ByteSource,
     Feature,
@@ -101,6 +103,7 @@ class SftpModule(TransferModule[SftpOptions]):
         self._timeouts: Timeouts = target.timeouts
         self._base = (options.cwd or target.directory).rstrip("/")
         self._mode = octal(options.chmod)
+        self.finishes = bool(options.exec_command)
 
     @classmethod
     def naming(cls, options: SftpOptions) -> Naming:
@@ -154,6 +157,9 @@ class SftpModule(TransferModule[SftpOptions]):
             await hang_up(connection, 1.0)
         except (OSError, asyncssh.Error):
             return
+        finally:
+            if connection.via is not None:
+                await hang_up(connection.via, limit)
 
     async def _enter(self) -> None:
         """Create the working directory if there is one to be created."""
@@ -235,12 +241,39 @@ class SftpModule(TransferModule[SftpOptions]):
     async def mkdir(self, path: str) -> None:
         """Create a directory; an existing one is fine."""
         place, limit = self._place(path), self._timeouts.mkdir.total_seconds()
+        hooks = self._options.mkdirs_index and self._options.hooks_level(path, self.levels)
+        if hooks:
+            await self._around_mkdir(self._options.pre_mkdirs, path)
         with translated(Phase.MKDIR, path, RemoteName):
             try:
                 await self._done(wire.MKDIR, place, _NO_ATTRIBUTES, limit=limit)
             except SftpStatus as answer:
                 if answer.code == wire.NO_SUCH_FILE or not await self._is_directory(place):
                     raise
+        if hooks:
+            await self._around_mkdir(self._options.post_mkdirs, path)
+
+    async def _around_mkdir(self, command: str, path: str) -> None:
+        """Run the command around the making of a directory."""
+        if not command:
+            return
+        values = {"dirname": path, "uid": str(self._connection.get_extra_info("username") or "")}
+        limit = self._timeouts.mkdir.total_seconds()
+        try:
+            await run_command(self._connection, filled(command, values), code=0, limit=limit)
+        except RemoteError:
+            if not self._options.ignore_mkdirs_errors:
+                raise
+
+    async def finished(self, name: str) -> None:
+        """Run the command that the host wants after each file."""
+        path = self._place(name)[4:].decode(errors="surrogateescape")
+        await run_command(
+            self._connection,
+            filled(self._options.exec_command, {"filename": path}),
+            code=self._options.exec_code,
+            limit=self._timeouts.command.total_seconds(),
+        )
 
     async def _is_directory(self, place: bytes) -> bool:
         try:
@@ -258,21 +291,42 @@ class SftpModule(TransferModule[SftpOptions]):
     async def list(self, directory: str, *, filter_text: str = "") -> AsyncIterator[Entry]:
         """Yield the entries of `directory`, as many at a time as the server sends in one answer."""
         wanted = re.compile(fnmatch.translate(filter_text.lstrip("/") or "*"))
-        limit = self._timeouts.listing.total_seconds()
-        with translated(Phase.LIST, directory):
-            place = self._place(directory or ".")
-            handle = await self._body(wire.OPENDIR, place, kind=wire.HANDLE, limit=limit)
+        options = self._options
+        if options.list_recursive:
+            entries = tree(
+                Acts(
+                    lambda below: self._opened(_joined(directory, below)),
+                    lambda handle, below: self._read(handle, _joined(directory, below)),
+                    self._let_go,
+                ),
+                at_a_time=options.list_threads,
+                most=options.list_dirs,
+                deepest=options.list_depth,
+            )
+            async with aclosing(cast(AsyncGenerator[Entry, None], entries)) as found_below:
+                async for one in found_below:
+                    if one.error or wanted.match(one.name.rpartition("/")[2]):
+                        yield one
+            return
+        handle = await self._opened(directory)
         try:
-            while True:
-                with translated(Phase.LIST, directory):
-                    found = await self._entries(handle, place, limit)
-                if found is None:
-                    return
+            while (found := await self._read(handle, directory)) is not None:
                 for one in found:
                     if wanted.match(one.name):
                         yield one
         finally:
             await self._let_go(handle)
+
+    async def _opened(self, directory: str) -> bytes:
+        limit = self._timeouts.listing.total_seconds()
+        with translated(Phase.LIST, directory):
+            place = self._place(directory or ".")
+            return await self._body(wire.OPENDIR, place, kind=wire.HANDLE, limit=limit)
+
+    async def _read(self, handle: bytes, directory: str) -> tuple[Entry, ...] | None:
+        limit = self._timeouts.listing.total_seconds()
+        with translated(Phase.LIST, directory):
+            return await self._entries(handle, self._place(directory or "."), limit)
 
     async def _entries(self, handle: bytes, place: bytes, limit: float) -> tuple[Entry, ...] | None:
         """Return the next entries, None at the end."""
@@ -399,10 +453,12 @@ class SftpModule(TransferModule[SftpOptions]):
                 with translated(Phase.DATA, name):
                     block = await reader.next()
                 if not block:
-                    return
+                    break
                 yield block
         finally:
             await self._let_go(handle)
+        if self.finishes:
+            await self.finished(name)
 
     async def _let_go(self, handle: bytes) -> None:
         """Close a handle whose content does not matter any more."""
@@ -452,6 +508,10 @@ async def _start(
             f"the server started no SFTP: {error.message}", phase=Phase.CONNECT
         ) from None
     return link
+
+
+def _joined(directory: str, below: str) -> str:
+    return f"{directory.rstrip('/')}/{below}" if below and directory else directory or below
 
 
 def octal(text: str) -> int | None:

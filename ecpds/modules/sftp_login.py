@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import asyncssh
 
@@ -93,6 +93,36 @@ class SftpOptions(SessionOptions):
     requests: int = opt(
         64, "Reads or writes under way at a time.", key="bulkRequestNumber", low=1, high=1024
     )
+    exec_command: str = opt(
+        "",
+        "Command at the host after each PUT and GET; $filename, quoted.",
+        key="execCmd",
+        secret=True,
+    )
+    exec_code: int = opt(0, "Exit code that it must have.", key="execCode", low=0, high=255)
+    list_recursive: bool = opt(
+        False, "List all directories below; acquisition.recursive is finer.", key="listRecursive"
+    )
+    list_threads: int = opt(
+        10, "Directories that are read at a time.", key="listMaxThreads", low=1, high=100
+    )
+    list_waiting: int = opt(
+        100, "Accepted from older set-ups: listMaxDirs bounds what waits.", key="listMaxWaiting"
+    )
+    list_dirs: int = opt(
+        50_000, "Most directories of a listing.", key="listMaxDirs", low=1, high=1_000_000
+    )
+    list_depth: int = opt(20, "Most levels of it.", key="listMaxDepth", low=1, high=100)
+    jump_host: str = opt("", "Go through another SSH server: [login@]host[:port].", key="jumpHost")
+    jump_finger_print: tuple[str, ...] = opt(
+        (), "Its expected host keys; none = refuse all.", key="jumpFingerPrint"
+    )
+    jump_password: Secret = opt(
+        Secret(""), "Password there; empty = that of the host.", key="jumpPassword"
+    )
+    jump_private_key: Secret = opt(
+        Secret(""), "Private key there; empty = that of the host.", key="jumpPrivateKey"
+    )
     fsync: bool = opt(False, "Ask the server to write the file to its disk.")
     keep_alive: timedelta = opt(
         timedelta(seconds=30),
@@ -104,6 +134,8 @@ class SftpOptions(SessionOptions):
 
 class LeanClient(LeanConnection, asyncssh.SSHClientConnection):
     """asyncssh's client connection with the short way for content."""
+
+    via: LeanClient | None = None  # the connection to the jump host, to be closed after this one
 
 
 class _Visitor(asyncssh.SSHClient):
@@ -168,6 +200,8 @@ async def log_in(target: Target, options: SftpOptions, around: Surroundings) -> 
             with translated_login(visitor):
                 construct = asyncssh.SSHClientConnectionOptions.construct
                 parsed = await construct(None, config=None, **arguments)
+            if options.jump_host:
+                return await _jumped(target, options, around, parsed, visitor)
             sock = await open_socket(_from_here(target, options), options.port, around)
             return await _hand_shake(sock, parsed, visitor)
     except TimeoutError:
@@ -196,6 +230,65 @@ async def shown_key(target: Target, options: SftpOptions, around: Surroundings) 
             kind="host key", fingerprint=refused.remote_text, pin_option="sftp.fingerPrint"
         )
     raise RemotePin("the server shows no host key", phase=Phase.TLS)
+
+
+async def _jumped(
+    target: Target,
+    options: SftpOptions,
+    around: Surroundings,
+    parsed: asyncssh.SSHClientConnectionOptions,
+    visitor: _Visitor,
+) -> LeanClient:
+    """Log in at the jump host first, and at the host through it: end to end, with its own key."""
+    login, _, place = options.jump_host.rpartition("@")
+    host, _, port = place.partition(":")
+    if not host or not (port or "22").isdigit():
+        raise RemoteConfig(f"sftp.jumpHost: {place!r} is no host[:port]", phase=Phase.CONNECT)
+    there = replace(target, host=host, address="", login=login or options.login or target.login)
+    first = replace(
+        options,
+        jump_host="",
+        port=int(port or "22"),
+        login="",
+        finger_print=options.jump_finger_print,
+        password=options.jump_password or options.password,
+        private_key=options.jump_private_key or options.private_key,
+        private_key_file="" if options.jump_private_key else options.private_key_file,
+    )
+    jump = await log_in(there, first, around)
+    try:
+        connection = await _through(jump, target, options, parsed, visitor)
+    except BaseException:
+        await hang_up(jump, 1.0)
+        raise
+    connection.via = jump
+    return connection
+
+
+async def _through(
+    jump: LeanClient,
+    target: Target,
+    options: SftpOptions,
+    parsed: asyncssh.SSHClientConnectionOptions,
+    visitor: _Visitor,
+) -> LeanClient:
+    loop = asyncio.get_running_loop()
+    parsed.waiter = loop.create_future()
+    connection: LeanClient | None = None
+    try:
+        with translated_login(visitor):
+            _, session = await jump.create_connection(
+                lambda: LeanClient(loop, parsed, wait="auth"),  # type: ignore[arg-type, return-value]  # as asyncssh itself does
+                target.address or target.host,
+                options.port,
+            )
+            connection = cast(LeanClient, session)
+            await parsed.waiter
+    except BaseException:
+        if connection is not None:
+            await hang_up(connection, 1.0)
+        raise
+    return connection
 
 
 def _from_here(target: Target, options: SftpOptions) -> Target:
@@ -234,6 +327,8 @@ async def hang_up(connection: asyncssh.SSHClientConnection, limit: float) -> Non
     with suppress(TimeoutError, OSError, asyncssh.Error):
         async with asyncio.timeout(limit):
             await connection.wait_closed()
+    if isinstance(connection, LeanClient) and connection.via is not None:
+        await hang_up(connection.via, limit)
 
 
 async def _arguments(

@@ -30,6 +30,7 @@ from ecpds.transfer.memory import Memory
 from ecpds.transfer.meter import Meter
 from ecpds.transfer.proxies import Proxy
 from ecpds.transfer.sockets import Addresses, SocketTuning
+from ecpds.transfer.subscription import Subscriber
 from ecpds.transfer.syncs import Syncs
 
 
@@ -265,6 +266,12 @@ class TransferModule(ABC, Generic[O]):
     """How the lines of the next listings read, where a directory line says it; None: as the Host's.
     """
 
+    levels: int = 0
+    """Levels of the directory whose parents are being made, for commands around `mkdir`."""
+
+    finishes: bool = False
+    """Whether `finished` is to be called."""
+
     @classmethod
     def naming(cls, options: O) -> Naming:
         """Return how files are named until complete, out of the module's own options."""
@@ -305,6 +312,11 @@ class TransferModule(ABC, Generic[O]):
         released.  Raises RemoteAuth, RemotePin, RemoteConfig, RemoteTimeout, RemoteTransient with
         the phase in which it happened.
         """
+
+    @classmethod
+    def subscriber(cls, target: Target, options: O, around: Surroundings) -> Subscriber | None:
+        """Return who listens to a Host that announces its files; None: it is listed."""
+        return None
 
     @property
     def peer(self) -> str:
@@ -370,6 +382,9 @@ class TransferModule(ABC, Generic[O]):
         """Drop an interrupted upload; one that is gone is fine."""
         raise Unsupported(f"{self.name} cannot drop uploads", file=name, state=state)
 
+    async def finished(self, name: str) -> None:
+        """Do what comes after a delivery: file and sidecars stand under their final names."""
+
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
         """Rename; with `replace` over an existing `new` (atomically when Feature.REPLACE)."""
         raise Unsupported(f"{self.name} cannot rename", old=old, new=new, replace=replace)
@@ -405,7 +420,6 @@ class Delivered:
     statistics: Mapping[str, int] = field(default_factory=dict)  # of the TCP connection
     filters: str = ""  # how it was compressed: zstd
     on_the_fly: bool = False  # while it was sent
-    via: str = ""  # proxy host that sent it
     via: str = ""  # proxy host that sent it
 
 

@@ -95,6 +95,7 @@ async def deliver(
     append: bool = False,
     digests: Mapping[str, str] | None = None,
     sidecars: Iterable[Sidecar] = (),
+    is_sidecar: bool = False,
 ) -> Delivered:
     """Write `source` under the final name `name` and return what was done.
 
@@ -116,6 +117,7 @@ async def deliver(
         digests: hex digests of the whole content by algorithm, for `verify = "hash"`; of compressed
             content they may come while it is sent.
         sidecars: small files to be written beside it after success; asked for only then.
+        is_sidecar: this is one of them: what a Host wants done after each file is not done.
 
     Raises:
         RemoteError: with phase; RemoteVerify when size or digest differ.
@@ -143,8 +145,11 @@ async def deliver(
     for one in sidecars:
         content = BytesSource(one.content)
         await deliver(
-            module, name + one.extension, content, size=content.size, rules=plain, clock=clock
-        )
+            module, name + one.extension, content, size=content.size, rules=plain, clock=clock,
+            is_sidecar=True,
+        )  # fmt: skip
+    if module.finishes and not is_sidecar:
+        await module.finished(name)
     return Delivered(
         path=name,
         sent=sent,
@@ -379,6 +384,7 @@ async def make_parents(module: TransferModule[Any], name: str) -> bool:
     parent = re.sub("/+", "/", name).rpartition("/")[0]
     if not parent:
         return False
+    module.levels = parent.strip("/").count("/") + 1
     missing = [parent]
     while True:
         try:

@@ -302,6 +302,30 @@ class SessionOptions(NamingOptions):
     use_noop: timedelta = opt(
         timedelta(0), "Pause between probes of an idle session; 0 = none.", key="useNoop", low=0
     )
+    mkdirs_index: int = opt(
+        0,
+        "Levels for which the commands below run: the first n, the last n of -n, 0 = none.",
+        key="mkdirsCmdIndex",
+    )
+    pre_mkdirs: str = opt(
+        "", "Commands before a directory is made; $dirname, $uid.", key="preMkdirsCmd", secret=True
+    )
+    post_mkdirs: str = opt(
+        "", "Commands after a directory was made; $dirname, $uid.", key="postMkdirsCmd", secret=True
+    )
+    ignore_mkdirs_errors: bool = opt(
+        False, "Go on when such a command fails.", key="ignoreMkdirsCmdErrors"
+    )
+
+    def hooks_level(self, path: str, levels: int) -> bool:
+        """Tell whether the commands around the making of `path` run.
+
+        `levels`: of the directory for whose sake it is made.
+        """
+        level = len([part for part in path.split("/") if part])
+        if self.mkdirs_index >= 0:
+            return level <= self.mkdirs_index
+        return level > max(levels, level) + self.mkdirs_index
 
 
 HOST_TOKENS: Final = Vocabulary.make("mover host network group")
