@@ -111,8 +111,8 @@ async def test_commands_around_new_directories() -> None:
         ScriptedFtp() as server,
         server.session(
             mkdirs_index=2,
-            pre_mkdirs="SITE BEFORE $dirname",
-            post_mkdirs="SITE AFTER $dirname $uid",
+            pre_mkdirs="SITE PRE $dirname",
+            post_mkdirs="SITE POST $dirname $uid",
         ) as module,
     ):
         server.answers["SITE"] = [b"200 done\r\n"]
