@@ -42,6 +42,8 @@ wanted=(
     "zstd:zstd"
     "unzip:unzip"
     "cadaver:cadaver"
+    "mosquitto:mosquitto"
+    "mosquitto_sub:mosquitto-clients"
     "litmus:litmus"
     "psftp:putty-tools"
     "ssh-audit:ssh-audit"

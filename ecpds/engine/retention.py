@@ -16,7 +16,17 @@ from ecpds.engine.telling import Teller
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Reason
 from ecpds.objects import sweep
-from ecpds.store import accounts, files, history, multipart, outbox, outgoing, products, transfers
+from ecpds.store import (
+    accounts,
+    announced,
+    files,
+    history,
+    multipart,
+    outbox,
+    outgoing,
+    products,
+    transfers,
+)
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -27,6 +37,8 @@ NEVER_SENT = frozenset(
     {TransferStatus.WAIT, TransferStatus.RETR, TransferStatus.SCHE, TransferStatus.INTR}
 )
 PARKED_FOR = timedelta(hours=24)
+MESSAGES_FOR = timedelta(days=1)  # ids of announcements
+DATA_FOR = timedelta(days=30)  # latest publications of announced data
 PUBLICATIONS_FOR = timedelta(days=7)  # rows of the outbox that ended
 IN_PARTS_FOR = timedelta(days=7)
 PRODUCTS_FOR = timedelta(days=14)
@@ -116,6 +128,9 @@ class Retention:
         await self._core.store.write(products.forget, before=now - PRODUCTS_FOR)
         await self._core.store.write(accounts.expire_sessions, now=now)
         await self._core.store.write(outbox.purge, before=now - PUBLICATIONS_FOR)
+        await self._core.store.write(
+            announced.purge, messages_before=now - MESSAGES_FOR, data_before=now - DATA_FOR
+        )
         await self._forget_parked(now)
         today = f"{now:%Y%m%d}"
         for volume in self._core.objects.volumes:

@@ -22,6 +22,7 @@ from ecpds.engine.receiving import Halves
 from ecpds.engine.retrievalcontrol import RetrievalControl
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import standby_after
+from ecpds.engine.subscription import check_digest
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.model.host import HostRole
@@ -176,6 +177,7 @@ class RetrievalScheduler:
         try:
             host = self._host(task.file)
             stored, peer = await self._fetch(task.file, host, meter)
+            await check_digest(self._core, task.file, host, stored)
         except Exception as error:  # noqa: BLE001 - one file's mishap must not stop the others
             if not isinstance(error, (EcpdsError, OSError)):
                 log.error("retrieval broke", exc=error)  # noqa: TRY400 - the trace is in `exc`

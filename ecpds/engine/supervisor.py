@@ -12,7 +12,7 @@ from ecpds.base.tasks import every, supervise
 from ecpds.engine.acquisition import AcquisitionScheduler
 from ecpds.engine.attempt import Attempts
 from ecpds.engine.breaker import Breakers
-from ecpds.engine.core import Core
+from ecpds.engine.core import Core, HostEntry
 from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
 from ecpds.engine.guard import LAST
@@ -26,6 +26,7 @@ from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
 from ecpds.engine.retrievalcontrol import read_control
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import Registered, Submission, plan, register
+from ecpds.engine.subscription import SubscriptionScheduler, subscriber_of
 from ecpds.engine.watches import Watches
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.store import transfers
@@ -131,9 +132,14 @@ class Engine:
         for name, entry in snapshot.destinations.items():
             wanted |= {("dissemination", name, ""), ("retrieval", name, "")}
             if entry.destination.acquisition and entry.destination.active:
-                hosts = snapshot.acquisition_hosts(name)
-                wanted |= {("acquisition", name, host.name) for host in hosts}
+                wanted |= {
+                    (self._way(host), name, host.name) for host in snapshot.acquisition_hosts(name)
+                }
         return wanted
+
+    def _way(self, host: HostEntry) -> str:
+        """Return how a Host is asked for its files."""
+        return "acquisition" if subscriber_of(self.core, host) is None else "subscription"
 
     def _make(self, key: Key) -> Scheduler:
         kind, name, host = key
@@ -141,7 +147,7 @@ class Engine:
             return self._dissemination(name)
         if kind == "retrieval":
             return self._retrieval(name)
-        return self._acquisition((name, host))
+        return self._acquisition((name, host), kind)
 
     def _forget(self, key: Key) -> None:
         self._tasks.pop(key).cancel()
@@ -172,10 +178,9 @@ class Engine:
         self.retrievals[name] = made
         return made
 
-    def _acquisition(self, pair: tuple[str, str]) -> AcquisitionScheduler:
-        made = AcquisitionScheduler(
-            self.core, *pair, slots=self.acquisition_slots, submitted=self.accepted
-        )
+    def _acquisition(self, pair: tuple[str, str], way: str) -> AcquisitionScheduler:
+        kind = SubscriptionScheduler if way == "subscription" else AcquisitionScheduler
+        made = kind(self.core, *pair, slots=self.acquisition_slots, submitted=self.accepted)
         self.acquisitions[pair] = made
         return made
 

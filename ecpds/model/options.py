@@ -60,6 +60,8 @@ class Catalogue:
     def __init__(self, families: Iterable[type[OptionFamily]]) -> None:
         self._entries: dict[str, OptionEntry] = {}
         self._types: dict[str, tuple[Any, Any]] = {}
+        # keys that mean something else in another scope, such as `mqtt.qos` of hosts
+        self._twins: dict[tuple[str, str], tuple[OptionEntry, tuple[Any, Any]]] = {}
         for family in families:
             hints = hints_of(family)
             for item in dataclasses.fields(family):
@@ -68,7 +70,7 @@ class Catalogue:
                 scopes = frozenset(how.scope.split()) if how.scope else family.scopes
                 secret = how.secret or hints[item.name] is Secret
                 default = item.default if item.default is not dataclasses.MISSING else None
-                self._entries[key.lower()] = OptionEntry(
+                entry = OptionEntry(
                     key=key,
                     type=type_name(hints[item.name]),
                     default=option_text(hints[item.name], default),
@@ -76,12 +78,20 @@ class Catalogue:
                     secret=secret,
                     scopes=scopes,
                 )
+                if key.lower() in self._entries:
+                    self._twins |= {
+                        (key.lower(), scope): (entry, (hints[item.name], how)) for scope in scopes
+                    }
+                    continue
+                self._entries[key.lower()] = entry
                 self._types[key.lower()] = (hints[item.name], how)
 
     def entries(self, scope: str | None = None) -> list[OptionEntry]:
         """Return the entries of one scope (host, destination, user, policy) or all, by key."""
-        found = [e for e in self._entries.values() if scope is None or scope in e.scopes]
-        return sorted(found, key=lambda entry: entry.key)
+        twins = {id(entry): entry for entry, _ in self._twins.values()}
+        everything = [*self._entries.values(), *twins.values()]
+        found = [e for e in everything if scope is None or scope in e.scopes]
+        return sorted(found, key=lambda entry: (entry.key, sorted(entry.scopes)))
 
     def is_secret(self, key: str) -> bool:
         """Tell whether the value of that key must be encrypted and masked."""
@@ -95,20 +105,26 @@ class Catalogue:
         where = where or Where(path=("options",))
         result: dict[str, str] = {}
         for key, value in options.items():
-            entry = self._entries.get(key.lower())
+            entry, types = self._find(key.lower(), scope)
             place = where.at(key)
-            if entry is None:
+            if entry is None or types is None:
                 raise place.error("unknown option", nearest(key, self._names(scope)))
             if scope not in entry.scopes:
                 raise place.error(f"this option is not for a {scope}")
-            hint, how = self._types[key.lower()]
+            hint, how = types
             text = option_text(hint, value)
             convert(hint, text, place, how)
             result[entry.key] = text
         return result
 
+    def _find(self, key: str, scope: str) -> tuple[OptionEntry | None, tuple[Any, Any] | None]:
+        entry, twin = self._entries.get(key), self._twins.get((key, scope))
+        if twin is not None and (entry is None or scope not in entry.scopes):
+            return twin
+        return entry, self._types.get(key)
+
     def _names(self, scope: str) -> list[str]:
-        return [entry.key for entry in self._entries.values() if scope in entry.scopes]
+        return [entry.key for entry in self.entries(scope)]
 
 
 def option_text(hint: Any, value: Any) -> str:

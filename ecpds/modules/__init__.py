@@ -11,6 +11,7 @@ from ecpds.modules.ftp import FtpModule
 from ecpds.modules.ftps import FtpsModule
 from ecpds.modules.http import HttpModule
 from ecpds.modules.local import FileModule
+from ecpds.modules.mqtt import MqttModule
 from ecpds.modules.s3 import S3Module
 from ecpds.modules.sftp import SftpModule
 from ecpds.modules.tester import TestModule
@@ -23,6 +24,7 @@ BUILTIN: tuple[type[TransferModule[Any]], ...] = (
     FtpModule,
     FtpsModule,
     HttpModule,
+    MqttModule,
     S3Module,
     SftpModule,
     TestModule,

@@ -39,6 +39,7 @@ from ecpds.modules.http_client import HttpClient
 from ecpds.modules.http_errors import Ask, refusal
 from ecpds.modules.http_listing import HttpLister, completed, failed
 from ecpds.modules.http_options import HttpOptions
+from ecpds.modules.mqtt_listen import MqttSubscriber
 from ecpds.modules.trust import certificate_of
 from ecpds.transfer.contract import (
     ByteSource,
@@ -49,6 +50,7 @@ from ecpds.transfer.contract import (
     Target,
     TransferModule,
 )
+from ecpds.transfer.subscription import Subscriber
 
 VALIDATORS: Final = 256
 """Files whose validators are remembered from `stat`, for going on with a download."""
@@ -91,6 +93,16 @@ class HttpModule(TransferModule[HttpOptions]):
     def naming(cls, options: HttpOptions) -> Naming:
         """Return how files are named until complete, where the server can rename."""
         return options.naming()
+
+    @classmethod
+    def subscriber(
+        cls, target: Target, options: HttpOptions, around: Surroundings
+    ) -> Subscriber | None:
+        """Return who listens to the broker of a host with `http.mqttMode`."""
+        if not options.mqtt_mode:
+            return None
+        wanted = options.as_mqtt(ssl_validation=options.ssl_validation)
+        return MqttSubscriber(target, wanted, options.mqtt_url)
 
     @classmethod
     def keep_alive(cls, options: HttpOptions) -> timedelta:

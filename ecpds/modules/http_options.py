@@ -16,11 +16,11 @@ from ecpds.model.decode import opt
 from ecpds.model.errors import Phase, RemoteConfig
 from ecpds.model.names import ByteCount
 from ecpds.model.secret import Secret
-from ecpds.transfer.options import NamingOptions
+from ecpds.modules.mqtt_options import HttpMqttOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HttpOptions(NamingOptions):
+class HttpOptions(HttpMqttOptions):
     """How an HTTP server is spoken to, and how its pages are read."""
 
     prefix: ClassVar[str] = "http"

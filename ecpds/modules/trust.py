@@ -40,14 +40,27 @@ class PinnedObject(ssl.SSLObject):
     def do_handshake(self) -> None:
         """Shake hands; raises SSLCertVerificationError when the certificate is another one."""
         super().do_handshake()
-        pin = getattr(self.context, "pin", b"")
-        if not pin:
-            return
-        found = hashlib.sha256(self.getpeercert(binary_form=True) or b"").digest()
-        if not hmac.compare_digest(found, pin):
-            raise ssl.SSLCertVerificationError(
-                f"the certificate has the SHA-256 {found.hex()}, not the pinned one"
-            )
+        _check_pin(self)
+
+
+class PinnedSocket(ssl.SSLSocket):
+    """The same for libraries that want a socket."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands; raises SSLCertVerificationError when the certificate is another one."""
+        super().do_handshake(block)
+        _check_pin(self)
+
+
+def _check_pin(connection: ssl.SSLObject | ssl.SSLSocket) -> None:
+    pin = getattr(connection.context, "pin", b"")
+    if not pin:
+        return
+    found = hashlib.sha256(connection.getpeercert(binary_form=True) or b"").digest()
+    if not hmac.compare_digest(found, pin):
+        raise ssl.SSLCertVerificationError(
+            f"the certificate has the SHA-256 {found.hex()}, not the pinned one"
+        )
 
 
 class ClientContext(ssl.SSLContext):
@@ -56,6 +69,7 @@ class ClientContext(ssl.SSLContext):
     pin: bytes = b""
     resume: ssl.SSLSession | None = None
     sslobject_class = PinnedObject
+    sslsocket_class = PinnedSocket
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         """Make a connection that takes up the session `resume`."""

@@ -87,6 +87,7 @@ class MqttLink:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._opening: asyncio.Future[bool] | None = None
         self._resolved: deque[tuple[int, Any]] = deque(maxlen=1000)  # answers that came too soon
+        self._is_held = False
         self.is_connected = False
         self._client = self._made()
 
@@ -171,6 +172,19 @@ class MqttLink:
             self._loop.add_writer(sock, self._writable)
         self._misc = self._loop.call_later(MISC_EVERY, self._look)
         self._readable()  # TLS may hold bytes that the socket shows no more
+
+    def hold(self) -> None:
+        """Read nothing until `go_on`: messages wait at the broker."""
+        self._is_held = True
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket)
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._is_held and self._socket is not None:
+            self._is_held = False
+            self._loop.add_reader(self._socket, self._readable)
+            self._loop.call_soon(self._readable)
 
     async def close(self) -> None:
         """Say goodbye and disconnect; may be called twice."""
@@ -330,6 +344,8 @@ class MqttLink:
 
     def _readable(self) -> None:
         for _ in range(64):
+            if self._is_held or self._socket is None:
+                return
             if self._client.loop_read() != paho.MQTT_ERR_SUCCESS:
                 return
             pending = getattr(self._socket, "pending", None)

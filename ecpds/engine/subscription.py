@@ -1,0 +1,424 @@
+"""Acquisition from Hosts that announce their files: one lasting subscription for each.
+
+What arrives becomes files in the same transaction as the memory of the message; the broker hears of
+it after the commit, so that nothing announced is lost and nothing is taken twice.  While we are too
+slow or the store is busy, messages wait at the broker.
+Spec: notifications.md section 4 and 5.4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from ecpds.base.logs import get_logger, log_context
+from ecpds.engine.acquisition import AcquisitionScheduler
+from ecpds.engine.acquisition_run import Run, host_tokens
+from ecpds.engine.acquisition_take import submission_of
+from ecpds.engine.core import Core, DestinationEntry, HostEntry
+from ecpds.engine.submit import Plan, Registered, Submission, plan, register
+from ecpds.engine.telling import Teller
+from ecpds.model.directory import parse_directory
+from ecpds.model.entry import Entry, Kind
+from ecpds.model.errors import EcpdsError, RemoteConfig, RemoteVerify
+from ecpds.model.search import Search
+from ecpds.model.selection import Choice, Selector
+from ecpds.model.status import StoredState, TransferStatus
+from ecpds.model.transfer import DataFile, Transfer
+from ecpds.objects.directory import Stored
+from ecpds.store import announced, files, history, outbox, transfers
+from ecpds.store.db import Connection
+from ecpds.transfer.subscription import Arrived, Notification, Subscriber
+
+log = get_logger(__name__)
+
+FIRST_PAUSE: Final = 1.0  # seconds after a connection was lost
+LAST_PAUSE: Final = 60.0
+TOLD_EVERY: Final = timedelta(seconds=15)  # figures of the pages
+_BUFFER: Final = 1024 * 1024
+
+
+def subscriber_of(core: Core, host: HostEntry | None) -> Subscriber | None:
+    """Return who listens to a Host, None for those that are listed."""
+    access = host.access if host is not None else None
+    if access is None:
+        return None
+    return access.module.subscriber(access.target, access.options, core.around)
+
+
+@dataclass(slots=True)
+class _Job:
+    """One notification on its way into the store."""
+
+    note: Notification
+    plans: tuple[Plan, ...] = ()
+
+
+class SubscriptionScheduler(AcquisitionScheduler):
+    """The subscription of one Destination at one Host."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._teller = Teller(node=self._core.node)
+        self._listening: asyncio.Task[None] | None = None
+        self._random = random.Random()  # noqa: S311 - spreads connections, guards nothing
+        self._told_at: datetime | None = None
+
+    # --- asked from outside -------------------------------------------------------------
+
+    def run_now(self) -> None:
+        """Connect anew."""
+        self._failures = 0
+        if self._listening is not None:
+            self._listening.cancel()
+        self._wake.set()
+
+    def interrupt(self) -> bool:
+        """Connect anew; tell whether there was a connection."""
+        was_running = self.is_running
+        self.run_now()
+        return was_running
+
+    def drain(self) -> None:
+        """Take nothing any more."""
+        self._draining = True
+        self.run_now()
+
+    # --- the connection -----------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled or drained."""
+        while not self._draining:
+            self._wake.clear()
+            if not self._may_listen():
+                await self._core.clock.wait(self._wake, None)
+                continue
+            async with asyncio.TaskGroup() as group:
+                name = f"subscription {self.name} {self.host}"
+                self._listening = group.create_task(self._listen(), name=name)
+            self._listening = None
+            if self._failures and not self._draining:
+                await self._pause()
+
+    def _may_listen(self) -> bool:
+        entry = self._core.snapshot.destinations.get(self.name)
+        host = self._core.snapshot.hosts.get(self.host)
+        return entry is not None and host is not None and entry.state is not StoredState.STOP
+
+    async def _pause(self) -> None:
+        """Wait before the next try, a little different for each of us."""
+        longest = min(FIRST_PAUSE * 2 ** min(self._failures - 1, 10), LAST_PAUSE)
+        seconds = max(self._random.uniform(longest / 2, longest), FIRST_PAUSE)
+        self.due_at = self._core.clock.now() + timedelta(seconds=seconds)
+        await self._core.clock.wait(self._wake, self.due_at)
+        self.due_at = None
+
+    async def _listen(self) -> None:
+        entry = self._core.snapshot.destination(self.name)
+        host = self._core.snapshot.host(self.host)
+        run = self.last = Run(self._core.clock.now())
+        with log_context(destination=self.name, host=self.host):
+            try:
+                await self._take_all(entry, host, run)
+            except (EcpdsError, OSError, TimeoutError) as error:
+                self._failures += 1
+                run.error(str(error) or type(error).__name__)
+                log.warning("subscription lost", reason=str(error) or type(error).__name__)
+            finally:
+                self.is_running = False
+        await self._tell(run)
+
+    async def _take_all(self, entry: DestinationEntry, host: HostEntry, run: Run) -> None:
+        subscriber = subscriber_of(self._core, host)
+        if subscriber is None:
+            raise RemoteConfig(host.problem or "the host announces nothing")
+        now = self._core.clock.now()
+        searches = self._searches(host, now)
+        client = _client_id(self._core.node, host.host.id, self.name)
+        async with subscriber.listen([one.path for one in searches], client, now) as subscription:
+            self.is_running, self._failures, run.was_connected = True, 0, True
+            log.info("subscribed", topics=len(searches), was_known=subscription.was_known)
+            await self._tell(run)
+            while not self._draining:
+                arrived = await subscription.next()
+                await self._take(entry, host, searches, arrived, run)
+                subscription.acknowledge(arrived)
+                if self._told_at is None or self._told_at + TOLD_EVERY <= self._core.clock.now():
+                    await self._tell(run)
+
+    def _searches(self, host: HostEntry, now: datetime) -> list[Search]:
+        """Return the lines of the directory: topic filters with the options of acquisition."""
+        directory = parse_directory(
+            host.host.directory,
+            host.host.options,
+            tokens=host_tokens(host),
+            zone=ZoneInfo(self._core.settings.node.timezone),
+        )
+        found = [line.at(now) for line in directory.lines]
+        if not found:
+            raise RemoteConfig("the directory names no topic")
+        return found
+
+    async def _tell(self, run: Run) -> None:
+        self._told_at = now = self._core.clock.now()
+        metrics = self._core.metrics
+        for word, count in run.outcomes.items():
+            metrics.acquisition_files.labels(self.host, word).inc(count)
+        run.outcomes.clear()
+        await self._core.store.write_lazily(self._store, run, "failed" if run.errors else "ok", now)
+        self._core.bus.tell("host", self.host, destination=self.name)
+
+    # --- messages -----------------------------------------------------------------------
+
+    async def _take(
+        self,
+        entry: DestinationEntry,
+        host: HostEntry,
+        searches: Sequence[Search],
+        arrived: Sequence[Arrived],
+        run: Run,
+    ) -> None:
+        """Store what messages announce; returns when all of it is on disk."""
+        jobs: list[_Job] = []
+        for one in arrived:
+            run.listed += 1
+            job = await self._job(host, searches, one.notification, run)
+            if job is not None:
+                jobs.append(job)
+        if not jobs:
+            return
+        now = self._core.clock.now()
+        done = await self._core.store.write(store_all, jobs, self.name, self._teller, now=now)
+        self._core.failpoints.hit("acquisition.registered")
+        names: set[str] = set()
+        for outcome, registered in done:
+            run.count(outcome)
+            if registered is not None:
+                run.selected += 1
+                names.update(registered.destinations)
+        if names:
+            first = min((one.expires_at for _, one in done if one and one.expires_at), default=None)
+            self._submitted(
+                Registered(file=0, transfers=(), destinations=tuple(names), expires_at=first)
+            )
+
+    async def _job(
+        self, host: HostEntry, searches: Sequence[Search], note: Notification, run: Run
+    ) -> _Job | None:
+        if note.problem:
+            run.count("invalid")
+            run.error(f"{note.topic}: {note.problem}")
+            log.warning("message refused", topic=note.topic, reason=note.problem)
+            return None
+        search = next((one for one in searches if _matches(one.path, note.topic)), None)
+        if note.ignored or search is None:
+            run.count("ignored")
+            return None
+        if note.operation == "deletion":
+            return _Job(note)
+        if await self._core.store.read(is_known, self.name, note):
+            run.count("exists")
+            return None
+        return await self._planned(host, search, note, run)
+
+    async def _planned(
+        self, host: HostEntry, search: Search, note: Notification, run: Run
+    ) -> _Job | None:
+        choice = _choice(search, note, self.name)
+        if not choice.is_selected:
+            run.count(choice.outcome.value)
+            return None
+        now, snapshot = self._core.clock.now(), self._core.snapshot
+        try:
+            content = await self._stored(note.body)
+            given = submission_of(choice, search, host, self.name, "overwrite", content)
+            given = _announced(given, note)
+            plans = [plan(given, snapshot, now)]
+            if note.add_message:
+                message = await self._stored(note.message)
+                extra = choice.target + search.options.payload_extension
+                plans.append(plan(_beside(given, extra, message, len(note.message)), snapshot, now))
+        except EcpdsError as error:
+            run.count("registration error")
+            run.error(f"{note.name}: {error.message}")
+            return None
+        return _Job(note, tuple(plans))
+
+    async def _stored(self, body: bytes | None) -> Stored | None:
+        if body is None:
+            return None
+        upload = self._core.objects.create(len(body))
+        try:
+            upload.write(body)
+            return await self._core.objects.seal(upload)
+        except BaseException:
+            upload.discard()
+            raise
+        finally:
+            upload.close()
+
+
+def _client_id(node: str, host: int, destination: str) -> str:
+    """Return an id that stays the same, so that the broker knows us again."""
+    mark = hashlib.sha256(f"{node}/{host}/{destination}".encode()).hexdigest()[:12]
+    return f"ecpds-{host}-{mark}"
+
+
+def _matches(wanted: str, topic: str) -> bool:
+    """Tell whether a topic filter matches a topic."""
+    have, want = wanted.split("/"), topic.split("/")
+    for number, level in enumerate(have):
+        if level == "#":
+            return True
+        if number >= len(want) or (level != "+" and level != want[number]):
+            return False
+    return len(have) == len(want)
+
+
+def _choice(search: Search, note: Notification, destination: str) -> Choice:
+    """Return the verdict of the line on what a message announces."""
+    entry = Entry(kind=Kind.FILE, name=note.name, size=note.size, mtime=note.time, url=note.href)
+    return Selector(search, destination).test(entry)
+
+
+def _announced(given: Submission, note: Notification) -> Submission:
+    """Return a submission with what only the message knows."""
+    metadata = dict(given.metadata)
+    for part in filter(None, note.metadata.split(",")):
+        name, _, value = part.partition("=")
+        metadata.setdefault(name, value)
+    return replace(
+        given,
+        source=note.href or given.source,
+        original=note.href or given.original,
+        unique_name=note.data_id or given.unique_name,
+        time_base=note.base,
+        metadata=metadata,
+        comment=f"Announced on {note.topic}"[:500],
+    )
+
+
+def _beside(given: Submission, target: str, content: Stored | None, size: int) -> Submission:
+    return replace(
+        given, target=target, unique_name=target, content=content, event=False, size=size,
+        source="", no_retrieval=False,
+    )  # fmt: skip
+
+
+# --- in the transaction ----------------------------------------------------------------------
+
+
+def is_known(db: Connection, destination: str, note: Notification) -> bool:
+    """Tell whether a message came before, or tells nothing newer of its datum."""
+    if note.identifier and announced.is_seen(db, destination, note.identifier):
+        return True
+    if not note.data_id or note.published is None:
+        return False
+    known = announced.datum(db, destination, note.data_id)
+    return known is not None and note.published <= known.published
+
+
+def store_all(
+    db: Connection, jobs: Sequence[_Job], destination: str, teller: Teller, *, now: datetime
+) -> list[tuple[str, Registered | None]]:
+    """Register files and remember messages; one that fails does not harm the others."""
+    return [_store_one(db, job, destination, teller, now=now) for job in jobs]
+
+
+def _store_one(
+    db: Connection, job: _Job, destination: str, teller: Teller, *, now: datetime
+) -> tuple[str, Registered | None]:
+    note = job.note
+    if is_known(db, destination, note):
+        return "exists", None
+    if note.identifier:
+        announced.note(db, destination, note.identifier, now=now)
+    if note.operation == "deletion":
+        return _withdraw(db, note, destination, teller, now=now), None
+    registered: Registered | None = None
+    try:
+        for number, planned in enumerate(job.plans):
+            made = register(db, planned, now=now)
+            registered = made if not number else registered
+    except EcpdsError as error:
+        log.warning("announced file not registered", target=note.name, reason=error.message)
+        return "registration error", None
+    if registered is not None:
+        announced.expect(db, registered.file, note.method, note.digest)
+        if note.data_id and note.published is not None:
+            announced.put_datum(
+                db, destination, note.data_id, note.published, registered.file, now=now
+            )
+    return "selected", registered
+
+
+def _withdraw(
+    db: Connection, note: Notification, destination: str, teller: Teller, *, now: datetime
+) -> str:
+    known = announced.datum(db, destination, note.data_id) if note.data_id else None
+    if note.data_id and note.published is not None:
+        announced.put_datum(db, destination, note.data_id, note.published, None, now=now)
+    if known is None or known.file is None:
+        return "nothing to withdraw"
+    for one in transfers.of_file(db, known.file):
+        _delete(db, one, f"Withdrawn on {note.topic}"[:500], teller, now=now)
+    return "withdrawn"
+
+
+def _delete(
+    db: Connection, old: Transfer, comment: str, teller: Teller, *, now: datetime
+) -> None:
+    status = old.status if old.status is TransferStatus.DONE else TransferStatus.STOP
+    gone = replace(old, status=status, deleted=True, comment=comment)
+    transfers.save(db, gone, now=now)
+    history.step(db, old.id, old.destination, status, time=now, comment=comment)
+    history.drop_resume(db, old.id)
+    files.mark_unused(db, old.data_file)
+    outbox.add_deleted(db, old.id, expires_at=None, now=now)
+    teller.plain(
+        db,
+        "DEL",
+        now=now,
+        transfer_id=old.id,
+        file_id=old.data_file,
+        destination={"name": old.destination},
+        file={"name": old.target, "size": old.size},
+        user={"id": "broker", "kind": "system"},
+        outcome="ok",
+    )
+
+
+# --- after the content was fetched -----------------------------------------------------------
+
+
+async def check_digest(core: Core, file: DataFile, host: HostEntry, stored: Stored) -> None:
+    """Raise RemoteVerify, and remove the content, when it is not what was announced."""
+    if subscriber_of(core, host) is None:
+        return
+    wanted = await core.store.read(announced.expected, file.id)
+    if wanted is None:
+        return
+    method, digest = wanted
+    found = await core.threads.run("digest", _digest, core, stored, method)
+    if found != digest:
+        await core.objects.remove([(stored.volume, stored.key)])
+        raise RemoteVerify(f"the {method} of the content is not the announced one")
+
+
+def _digest(core: Core, stored: Stored, method: str) -> str:
+    descriptor = core.objects.open(stored.volume, stored.key)
+    try:
+        made, offset = hashlib.new(method, usedforsecurity=False), 0
+        while block := os.pread(descriptor, _BUFFER, offset):
+            made.update(block)
+            offset += len(block)
+        return made.hexdigest()
+    finally:
+        os.close(descriptor)
