@@ -126,10 +126,9 @@ class CloudClient:
         """Return the address of the service, once it was asked something."""
         return self._http.peer
 
-    @property
-    def origin(self) -> URL:
-        """Return the address of the service without its path."""
-        return self._http.origin
+    def below(self, path: str) -> str:
+        """Return a path of the service as one below the endpoint."""
+        return path.removeprefix(self._base.raw_path.rstrip("/"))
 
     async def demand(self, call: Call, *, longest: int = LONGEST_ANSWER) -> Answer:
         """Send a request and return its answer, at most `longest` bytes of it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from ecpds.conformance.case import Case as Case
 from ecpds.modules.azure import AzureModule
 from ecpds.modules.ftp import FtpModule
+from ecpds.modules.gcs import GcsModule
 from ecpds.modules.http import HttpModule, PlainHttp
 from ecpds.modules.local import FileModule
 from ecpds.modules.s3 import S3Module
@@ -20,6 +21,7 @@ from ecpds.transfer.contract import Feature
 from tests.peers.apache import apache
 from tests.peers.azurite import AzuritePeer, account_url, azurite
 from tests.peers.buckets import BucketPeer
+from tests.peers.gcs import GcsPeer, gcs
 from tests.peers.moto import moto
 from tests.peers.nginx import nginx
 from tests.peers.openssh import openssh
@@ -105,11 +107,41 @@ def azure_options(peer: Peer) -> Mapping[str, object]:
         "azure.containerName": peer.container,
         "azure.multipartSize": "2MB",
         "azure.blockSize": "1MB",
+        "azure.numBuffers": 1,
+        "azure.disableRetries": "yes",
         "azure.keepAlive": "0s",
     }
 
 
+def gcs_options(peer: Peer) -> Mapping[str, object]:
+    """Use the peer's bucket, in small chunks."""
+    assert isinstance(peer, GcsPeer)
+    return {
+        "gcs.scheme": "http",
+        "gcs.port": peer.port,
+        "gcs.bucketName": peer.bucket,
+        "gcs.anonymous": "yes",
+        "gcs.multipartSize": "0B",
+        "gcs.chunkSize": "1MB",
+        "gcs.disableRetries": "yes",
+        "gcs.keepAlive": "0s",
+    }
+
+
 CASES = [
+    Case(
+        name="gcs-emulator",
+        module=GcsModule,
+        server=gcs,
+        options=gcs_options,
+        sets_times=False,
+        has_directories=False,
+        has_login=False,
+        drops_uploads=False,
+        many=50,
+        about=lambda: "gcp-storage-emulator 2026.7.19",
+        quirks=("the emulator checks no login; logins are tried with a token service of our own",),
+    ),
     Case(
         name="azure-azurite",
         module=AzureModule,
@@ -117,6 +149,8 @@ CASES = [
         options=azure_options,
         sets_times=False,
         has_directories=False,
+        has_host=False,
+        drops_uploads=False,
         many=2000,
         about=lambda: "Azurite 3.37",
         quirks=(

@@ -8,12 +8,14 @@ from contextlib import ExitStack
 import pytest
 
 from tests.peers.azurite import service as shared_azurite
+from tests.peers.gcs import service as shared_gcs
 from tests.peers.moto import shared_moto
 from tests.peers.programs import ProgramMissing
 from tests.peers.seaweedfs import shared_seaweed
 
 SERVICES = {
     "azure-azurite": shared_azurite,
+    "gcs-emulator": shared_gcs,
     "s3-seaweedfs": shared_seaweed,
     "s3-moto": shared_moto,
 }
