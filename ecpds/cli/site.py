@@ -48,7 +48,7 @@ def _apply(args: Namespace) -> int:
     for _, data, where in documents:
         read_site(data, where)  # all files are read before the first one changes anything
     count = 0
-    with closing(_node(args)) as node:
+    with closing(node_of(args)) as node:
         for path, data, where in documents:
             changes = node.apply(str(path.absolute()), data, where, args)
             count += sum(change["action"] != "unchanged" for change in changes)
@@ -67,7 +67,7 @@ def _print(args: Namespace, changes: list[Document]) -> None:
 
 
 def _export(args: Namespace) -> int:
-    with closing(_node(args)) as node:
+    with closing(node_of(args)) as node:
         document = node.export(secrets=args.secrets)
     if args.format == "json" or args.output == "json":
         print(json.dumps(document, indent=1, ensure_ascii=False))
@@ -103,7 +103,7 @@ class Running:
         self._client.close()
 
 
-def _node(args: Namespace) -> Any:
+def node_of(args: Namespace) -> Any:
     """Return the running node; where none runs on this data directory, the node at rest."""
     try:
         client = connect(args)
