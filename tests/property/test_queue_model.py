@@ -355,9 +355,11 @@ class Queue(RuleBasedStateMachine):
         assert self.do(self.node.store.read(destinations.pending, "D")) == len(waiting)
 
     def teardown(self) -> None:
-        self.close()
-        self.runner.close()
-        self.folder.cleanup()
+        try:
+            self.close()
+        finally:
+            self.runner.close()
+            self.folder.cleanup()
 
 
 TestQueue = Queue.TestCase
