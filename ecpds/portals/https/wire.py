@@ -165,7 +165,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Close after what is still to be sent."""
-        if self._transport is not None:
+        # a second close makes asyncio's TLS transport forget what it has still to send
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
 
     def abort(self) -> None:
