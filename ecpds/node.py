@@ -36,6 +36,7 @@ from ecpds.model.secret import Secret
 from ecpds.modules import BUILTIN
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.objects.volume import Volume
+from ecpds.scripting.scripts import ScriptLimits, Scripts
 from ecpds.store import accounts, site
 from ecpds.store.db import Connection, Store
 from ecpds.store.migrate import migrate
@@ -85,6 +86,7 @@ class Node:
 
     async def close(self) -> None:
         """Release everything; may be called twice."""
+        await self.core.scripts.close()
         await self.core.pool.close()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
@@ -195,6 +197,13 @@ def make_core(
         registry=registry,
         pool=Pool(around),
         around=around,
+        scripts=Scripts(
+            processes=settings.scripts.processes,
+            limits=ScriptLimits(
+                seconds=settings.scripts.time_limit.total_seconds(),
+                memory=settings.scripts.memory,
+            ),
+        ),
         catalogue=make_catalogue(registry),
         configuration=Configuration(
             store,

@@ -194,6 +194,7 @@ async def small_node(
             yield node
     finally:
         if core is not None:
+            await core.scripts.close()
             await core.pool.close()
         await asyncio.to_thread(_close, core, store, threads)
 

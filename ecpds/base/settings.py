@@ -175,6 +175,17 @@ class MqttSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptSettings:
+    """Table [scripts]: scripts of directories, metadata and payloads."""
+
+    processes: int = opt(4, "Scripts at a time; as many processes wait for the next run.", low=1)
+    time_limit: timedelta = opt(seconds(10), "Longest run.", low=0.1)
+    memory: ByteCount = opt(
+        ByteCount(256 * 1024 * 1024), "Memory of one process.", low=64 * 1024 * 1024
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
     """Table [scheduler]."""
 
@@ -273,6 +284,7 @@ class Settings:
     portal: PortalSettings = opt(PortalSettings(), "Data portal.")
     mqtt: MqttSettings = opt(MqttSettings(), "Notifications.")
     scheduler: SchedulerSettings = opt(SchedulerSettings(), "Engine.")
+    scripts: ScriptSettings = opt(ScriptSettings(), "Scripts.")
     transfer: TransferSettings = opt(TransferSettings(), "Outgoing connections.")
     security: SecuritySettings = opt(SecuritySettings(), "Protection.")
     mail: MailSettings = opt(MailSettings(), "Mail.")

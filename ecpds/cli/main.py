@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "transfer": ("transfer", "look at transfers, wait for them"),
     "explain": ("explain", "tell why transfers wait or failed"),
     "rules": ("rules", "try rules on a name"),
+    "script": ("script", "try scripts"),
     "requeue": ("transfer", "give transfers another try"),
     "hold": ("transfer", "hold transfers"),
     "release": ("transfer", "release held transfers"),

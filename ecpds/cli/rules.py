@@ -35,7 +35,8 @@ def _test_arguments(parser: ArgumentParser) -> None:
 
 
 def _check_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("kind", choices=("directory", "listing", "force", "alias", "requeueon"))
+    kinds = ("directory", "listing", "force", "alias", "requeueon")
+    parser.add_argument("kind", choices=kinds, help="what the text is")
     parser.add_argument("file", metavar="FILE", help="with the text; - reads standard input")
     parser.add_argument("--legacy", action="store_true", help="it keeps its old meaning")
     add_output(parser, ids=False)

@@ -23,7 +23,7 @@ from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.versions import key_of
 from ecpds.model.directory import parse_directory
 from ecpds.model.entry import Entry, Kind
-from ecpds.model.errors import EcpdsError, InputError, RemoteConfig, RemoteError
+from ecpds.model.errors import EcpdsError, InputError, RemoteConfig, RemoteError, ScriptError
 from ecpds.model.search import Directory, Search
 from ecpds.model.selection import Choice, Decision, Known, Outcome, Selector, decide
 from ecpds.store import known
@@ -289,19 +289,26 @@ class Discovery:
 # --- lines ---------------------------------------------------------------------------------------
 
 
-async def lines_of(core: Core, host: HostEntry, text: str | None = None) -> Directory:
-    """Compile the directory text of a Host, or another one for it; run it if it is a script.
+async def lines_of(core: Core, host: HostEntry) -> Directory:
+    """Compile the directory text of a Host; run it if it is a script.
 
     Errors stay with their lines; raises ScriptError when a script fails.
     """
     zone = ZoneInfo(core.settings.node.timezone)
-    return parse_directory(
-        host.host.directory if text is None else text,
-        host.host.options,
-        tokens=host_tokens(host),
-        zone=zone,
-        legacy="directory" in host.host.legacy,
+    values, legacy = host_tokens(host), "directory" in host.host.legacy
+    directory = parse_directory(
+        host.host.directory, host.host.options, tokens=values, zone=zone, legacy=legacy
     )
+    if directory.script is None:
+        return directory
+    script = directory.script
+    found = await core.scripts.run(script.language, script.source(values), values)
+    directory = parse_directory(
+        found.text, host.host.options, tokens=values, zone=zone, legacy=legacy
+    )
+    if directory.script is not None:
+        raise ScriptError("the script of the directory returned a script")
+    return directory
 
 
 def host_tokens(host: HostEntry) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.elsewhere import opened
 from ecpds.engine.packing import Packed, Packing
-from ecpds.engine.paths import remote_path
+from ecpds.engine.paths import path_of
 from ecpds.engine.relay import relayed
 from ecpds.engine.retry import after_failure, after_success, reason_of
 from ecpds.engine.reverting import back_to_first
@@ -135,9 +135,9 @@ class Attempts:
         access, file, partials = claimed.host.access, claimed.file, running.partials
         if access is None:
             raise RemoteConfig(claimed.host.problem)
-        path = remote_path(
-            claimed.transfer, file, claimed.metadata, claimed.entry, claimed.host,
-            node=self._core.node, now=claimed.started_at,
+        path = await path_of(
+            self._core, claimed.transfer, file, claimed.metadata, claimed.entry, claimed.host,
+            now=claimed.started_at,
         )  # fmt: skip
         if claimed.proxy is not None and (sent := await relayed(self._core, claimed, meter)):
             return sent

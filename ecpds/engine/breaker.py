@@ -18,7 +18,7 @@ LAST_PROBE = timedelta(minutes=30)
 SUSPECT_PAUSE = timedelta(seconds=15)  # doubled after each failed probe
 # Classes that tell of one file or of our side, not of the host.
 ABOUT_THE_FILE = frozenset(
-    {"name", "invalid-name", "missing", "verify", "cancelled", "template", "source-broke"}
+    {"name", "invalid-name", "missing", "verify", "cancelled", "template", "source-broke", "script"}
 )
 
 

@@ -39,6 +39,7 @@ from ecpds.model.template import Template
 from ecpds.model.tokens import Pieces
 from ecpds.model.units import TimeRanges
 from ecpds.objects.directory import ObjectDirectory
+from ecpds.scripting.scripts import Scripts
 from ecpds.store import destinations, hosts
 from ecpds.store.db import Connection, Store
 from ecpds.transfer.contract import Surroundings
@@ -269,6 +270,7 @@ class Core:
     around: Surroundings
     catalogue: Catalogue
     configuration: Configuration
+    scripts: Scripts = field(default_factory=Scripts)
     mailer: Mailer
     endpoints: dict[str, str] = field(default_factory=dict)  # filled when all listen
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from ecpds.engine.core import Core, DestinationEntry, HostEntry, Snapshot
+from ecpds.engine.paths import template_of, values_of
 from ecpds.engine.submit import Plan, PlannedTransfer, Submission, plan
 from ecpds.model.arbitration import VARIABLES
 from ecpds.model.directory import check_directory
@@ -29,8 +30,7 @@ from ecpds.model.rulesettings import (
 )
 from ecpds.model.status import TransferStatus
 from ecpds.model.targets import normal_target
-from ecpds.model.targetvalues import target_values
-from ecpds.model.template import Explanation, Template, check_template, render
+from ecpds.model.template import Explanation, TargetValues, Template, check_template, render
 from ecpds.model.transfer import DataFile, Transfer
 from ecpds.store import files, transfers
 from ecpds.store.db import Connection
@@ -128,7 +128,7 @@ async def preview(core: Core, question: Question) -> Answer:
         target=target,
         force=_hit(entry.force, target),
         aliases=tuple(_aliases(snapshot, entry.name, target, now)),
-        hosts=tuple(_paths(core, snapshot, entry, question, made, now)),
+        hosts=await _paths(core, snapshot, entry, question, made, now),
         plan=made,
         refused=refused,
         refusal=refusal,
@@ -264,41 +264,39 @@ def _aliases(snapshot: Snapshot, name: str, target: str, now: datetime) -> Itera
 # --- remote paths --------------------------------------------------------------------------------
 
 
-def _paths(
+async def _paths(
     core: Core,
     snapshot: Snapshot,
     entry: DestinationEntry,
     question: Question,
     made: Plan | None,
     now: datetime,
-) -> Iterator[HostPath]:
+) -> list[HostPath]:
     one, file = question.transfer, question.file
     if made is not None and (one is None or file is None):
-        one = _transfer_of(made, made.transfers[0], now)
+        one = transfer_of(made, made.transfers[0], now)
         file = made.file
     if one is None or file is None:
-        return
-    for host in _hosts(snapshot, entry, question):
-        values = target_values(
-            transfer=one,
-            file=file,
-            metadata=question.submission.metadata,
-            destination=entry.destination,
-            host=host.host,
-            host_id=host.host.id,
-            module=host.access.module.name if host.access else "",
-            node=core.node,
-            now=now,
+        return []
+    metadata = question.submission.metadata
+    return [
+        await _path(
+            core, host, values_of(one, file, metadata, entry, host, node=core.node, now=now),
+            legacy=question.legacy or "directory" in host.host.legacy,
         )
-        if host.template is None:
-            yield HostPath(host=host.name, error=host.problem or "the directory cannot be read")
-            continue
-        try:
-            path, how = render(host.template, values)
-        except InputError as error:
-            yield HostPath(host=host.name, error=error.message)
-        else:
-            yield HostPath(host=host.name, path=path, how=how)
+        for host in _hosts(snapshot, entry, question)
+    ]  # fmt: skip
+
+
+async def _path(core: Core, host: HostEntry, values: TargetValues, *, legacy: bool) -> HostPath:
+    if host.template is None:
+        return HostPath(host=host.name, error=host.problem or "the directory cannot be read")
+    try:
+        template = await template_of(core.scripts, host.template, values, legacy=legacy)
+        path, how = render(template, values)
+    except InputError as error:
+        return HostPath(host=host.name, error=error.message)
+    return HostPath(host=host.name, path=path, how=how)
 
 
 def _hosts(snapshot: Snapshot, entry: DestinationEntry, question: Question) -> list[HostEntry]:
@@ -309,7 +307,7 @@ def _hosts(snapshot: Snapshot, entry: DestinationEntry, question: Question) -> l
     return snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)
 
 
-def _transfer_of(made: Plan, one: PlannedTransfer, now: datetime) -> Transfer:
+def transfer_of(made: Plan, one: PlannedTransfer, now: datetime) -> Transfer:
     """Return the transfer that a submission would make."""
     return Transfer(
         id=0,

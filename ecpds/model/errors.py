@@ -76,6 +76,12 @@ class TemplateError(InputError):
     code = "template"
 
 
+class ScriptError(InputError):
+    """A script fails, takes too much, or gives what is not asked for."""
+
+    code = "script"
+
+
 class InvalidName(InputError):
     """A name or path has a form that no protocol may create."""
 

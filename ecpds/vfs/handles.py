@@ -37,6 +37,7 @@ from ecpds.vfs.limits import Pace, Quota
 from ecpds.vfs.records import Download, Part
 from ecpds.vfs.services import Services, Visitor
 from ecpds.vfs.tree import file_node
+from ecpds.vfs.scripted import scripted_rules
 from ecpds.vfs.uploads import Order, Prepared, submission_of
 
 log = get_logger(__name__)
@@ -285,9 +286,13 @@ class PortalWriter(Writer):
         services, begun = self._services, self._begun
         core, order = services.core, begun.order
         now = core.clock.now()
+        rules = None
+        if order.entry.incoming.metadata.lstrip().startswith("$("):
+            rules = await scripted_rules(core.scripts, order, now)
         submission = submission_of(
-            order, self._visitor, stored, node=core.node, took=now - self._started_at, now=now
-        )
+            order, self._visitor, stored, node=core.node, took=now - self._started_at, now=now,
+            rules=rules,
+        )  # fmt: skip
         planned = plan(submission, core.snapshot, now)
         await self._interrupt(planned.key)
         upload = records.Upload(

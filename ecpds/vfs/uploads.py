@@ -263,9 +263,19 @@ def _check_parent(db: Connection, order: Order, *, now: datetime, may_make: bool
 
 
 def submission_of(
-    order: Order, visitor: Visitor, content: Stored, *, node: str, took: timedelta, now: datetime
+    order: Order,
+    visitor: Visitor,
+    content: Stored,
+    *,
+    node: str,
+    took: timedelta,
+    now: datetime,
+    rules: str | InputError | None = None,
 ) -> Submission:
-    """Return what is to be registered; raises InputError for metadata that fail."""
+    """Return what is to be registered; raises InputError for metadata that fail.
+
+    `rules` is what the script of `incoming.metadata` gave, or how it failed.
+    """
     entry = order.entry
     given = entry.incoming
     unique = _version(order, now)
@@ -276,7 +286,7 @@ def submission_of(
         content=content,
         file_time=order.mtime,
         time_base=order.time_base or now,
-        metadata=_metadata(order, now),
+        metadata=_metadata(order, now, rules),
         priority=given.priority,
         lifetime=given.lifetime,
         delay=given.delay,
@@ -313,13 +323,17 @@ def _version(order: Order, now: datetime) -> str | None:
     return None
 
 
-def _metadata(order: Order, now: datetime) -> dict[str, str]:
+def _metadata(
+    order: Order, now: datetime, rules: str | InputError | None
+) -> dict[str, str]:
     found: dict[str, str] = {}
     if order.time_base is not None:
         found["date"] = f"{order.time_base:%Y%m%d%H}"
     if order.entry.incoming.metadata:
         try:
-            found |= _rendered(order, now)
+            if isinstance(rules, InputError):
+                raise rules
+            found |= _rendered(order, now, rules)
         except InputError as error:
             if order.entry.incoming.fail_on_metadata:
                 raise
@@ -330,13 +344,8 @@ def _metadata(order: Order, now: datetime) -> dict[str, str]:
     return found | dict(order.metadata or {})
 
 
-_NO_SCRIPT: Final = "scripts in incoming.metadata are not run"
-
-
 @lru_cache(maxsize=256)
 def _rules(text: str) -> RuleSet:
-    if Script.find(text, VERSION_TOKENS) is not None:
-        raise InvalidName(_NO_SCRIPT)
     return RuleSet.parse(text, policy=Policy.FIRST, vocabulary=VERSION_TOKENS)
 
 
@@ -345,18 +354,28 @@ def _pieces(text: str) -> Pieces:
     return parse_pieces(text, VERSION_TOKENS)
 
 
-def _rendered(order: Order, now: datetime) -> dict[str, str]:
-    given = order.entry.incoming
-    values = {
+def _rendered(order: Order, now: datetime, rules: str | None) -> dict[str, str]:
+    values = metadata_values(order, now)
+    text = order.entry.incoming.metadata if rules is None else rules
+    chosen = _rules(text).choose(order.target, values)
+    if chosen is None:
+        return {}
+    dates = metadata_dates(order, now)
+    return parse_metadata(render_pieces(_pieces(chosen.rule.result), values, dates))
+
+
+def metadata_values(order: Order, now: datetime) -> dict[str, str]:
+    """Return the values of `incoming.metadata`, by token."""
+    return {
         "timestamp": str(milliseconds(now)),
         "destination": order.entry.name,
         "target": order.target,
         "original": order.target,
         "timefile": str(milliseconds(order.mtime)) if order.mtime else "0",
     }
-    chosen = _rules(given.metadata).choose(order.target, values)
-    if chosen is None:
-        return {}
-    dates = {"date": DateParams(dateformat=DatePattern.parse(given.date_format))}
-    text = render_pieces(_pieces(chosen.rule.result), values, Dates(now=now, defaults=dates))
-    return parse_metadata(text)
+
+
+def metadata_dates(order: Order, now: datetime) -> Dates:
+    """Return what date tokens of `incoming.metadata` need."""
+    pattern = DatePattern.parse(order.entry.incoming.date_format)
+    return Dates(now=now, defaults={"date": DateParams(dateformat=pattern)})

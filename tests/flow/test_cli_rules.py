@@ -64,3 +64,13 @@ def test_a_dry_discovery_of_a_pasted_listing(cli: CommandLine, tmp_path: Path) -
     assert "2 listed: 1 wrong pattern, 1 selected" in told
     cli("host", "acquire", "pasted", "--listing", "-", code=2)
     assert cli("host", "interrupt", "pasted", "--output", "json").json["destinations"] == []
+
+
+def test_a_script_is_tried(cli: CommandLine, tmp_path: Path) -> None:
+    code = tmp_path / "a.py"
+    code.write_text("[dataTransfer.target, str(level + 1)]")
+    told = cli("script", "try", code, "--destination", "RULES", "--target", "x.grib",
+               "--set", "level:=4").text  # fmt: skip
+    assert told == "x.grib\n5\n"
+    failed = cli("script", "try", "-", code=1, stdin=b"nosuch")
+    assert "not defined" in failed.error

@@ -96,6 +96,9 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     }),
     "HostAcquire": ("", {"host": "text", "destinations": "[text]"}),
     "HostInterrupt": ("", {"host": "text", "destinations": "[text]"}),
+    "Script": ("", {
+        "ok": "flag", "value": "any", "text": "text?", "output": "text", "error": "text?",
+    }),
     "RemoteEntry": ("", {
         "name": "text", "kind": "text", "size": "int?", "time": "time?", "link": "text?",
         "error": "text?",

@@ -53,6 +53,7 @@ BODIES: Final[Mapping[str, type]] = {
     "SiteRequest": schemas.SiteRequest,
     "RulesTest": ruleforms.RulesTest,
     "TextCheck": ruleforms.TextCheck,
+    "ScriptTry": ruleforms.ScriptTry,
     "AcquireRequest": acquire.AcquireRequest,
     "ListRequest": acquire.ListRequest,
 }
@@ -259,7 +260,7 @@ def _form_of(text: str) -> Schema:
     found = _FORM.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no form")
-    one = _SIMPLE.get(found[2]) or _reference(found[2] + "Answer")
+    one = _SIMPLE[found[2]] if found[2] in _SIMPLE else _reference(found[2] + "Answer")
     schema = {"type": "array", "items": dict(one)} if found[1] else dict(one)
     if found[4] and schema:
         return {"anyOf": [schema, {"type": "null"}]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from ecpds.model.decode import opt
 
@@ -46,3 +46,19 @@ class TextCheck:
     )
     text: str = opt("", "The text.")
     legacy: bool = opt(False, "It keeps its old meaning.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptTry:
+    """A script, and what its values are taken from."""
+
+    language: Literal["javascript", "python"] = opt(
+        "javascript", "Language; a text as $(python: ...) tells its own."
+    )
+    code: str = opt("", "The script, with or without $( ) around it.")
+    variables: dict[str, Any] = opt(dict, "Values by name, on top of those of the transfer.")
+    transfer: int | None = opt(None, "A real transfer whose values are used.")
+    destination: str = opt("", "Destination of a hand-written transfer.")
+    target: str = opt("", "Target of a hand-written transfer.")
+    metadata: dict[str, str] | None = opt(None, "Its metadata.")
+    host: str = opt("", "Host whose values are used.")

@@ -1,0 +1,1 @@
+"""Scripts of people, in processes that can do nothing but compute."""

@@ -1,0 +1,111 @@
+"""Scripts at work: listings, targets, metadata of uploads, and the rules test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ecpds.engine.acquisition_dry import Request, dry_run
+from ecpds.model.errors import ScriptError
+from ecpds.model.status import TransferStatus
+from ecpds.store import files
+from tests.flow.test_engine import bench, done, plain
+from tests.node import small_node
+from tests.protocol.api import rig
+
+S = TransferStatus
+
+
+async def test_a_listing_script_gives_the_lines(tmp_path: Path) -> None:
+    async with bench(tmp_path) as made:
+        made.lay("00/a")
+        made.lay("12/b")
+        site = plain(made)
+        site["hosts"][0]["directory"] = (
+            f'$(python:"\\n".join("{made.feed}/%02d/{{.*}}" % h for h in (0, 12)))'
+        )
+        await made.apply(site)
+        found = await made.wait(done(2))
+        assert {one.target for one in found} == {"a", "b"}
+        core = made.node.core
+        for text, words in (
+            ("$(js: nosuch)", "not defined"),
+            ("$(python: 5)", "a number"),
+            ("$(js: '$(js: 1)')", "returned a script"),
+        ):
+            with pytest.raises(ScriptError, match=words):
+                await dry_run(core, Request(host="feed", directory=text))
+
+
+async def test_a_target_script_gives_the_path(tmp_path: Path) -> None:
+    """Tokens in quotes are values, a returned selector chooses, a broken script is a failure."""
+    async with bench(tmp_path) as made:
+        site = plain(made)
+        site["hosts"][1]["directory"] = (
+            f'$(js:"{made.out}/" + "$destination[name]".toLowerCase() + "/")'
+        )
+        await made.apply(site)
+        await made.push("x/a.grib", metadata={"type": 'it\'s "odd"'})
+        await made.wait(done(1))
+        assert (made.out / "d" / "x" / "a.grib").read_bytes() == b"content"
+        site["hosts"][1]["directory"] = (
+            f"$(python:\nlines = ['($destination[name]==D) {made.out}/sel/']\nlines)"
+        )
+        await made.apply(site)
+        await made.push("b")
+        await made.wait(done(2))
+        assert (made.out / "sel" / "b").exists()
+        site["hosts"][1]["directory"] = "$(js:nosuch)"
+        await made.apply(site)
+        number = await made.push("c")
+        await made.wait(lambda all_: all_[-1].status is S.RETR)
+        failed = await made.get(number)
+        assert failed.reason is not None
+        assert (failed.reason.kind, "not defined" in failed.reason.text) == ("script", True)
+        assert made.node.engine.breakers.open_reason("out", version=0) is None
+
+
+async def test_metadata_of_an_upload_by_a_script(tmp_path: Path) -> None:
+    async with small_node(tmp_path) as node:
+        script = '$(python:"type=" + "$target[0..2]" + ",note=" + destination)'
+        await node.destination("NORTH", options={"incoming.metadata": script})
+        await node.user("alice", destinations=("NORTH",))
+        async with await node.login("alice") as session:
+            await put(session, "/NORTH/fc.grib")
+            assert await node.store.read(files.metadata, 1) == {"type": "fc", "note": "NORTH"}
+            bad = {
+                "incoming.metadata": "$(js:nosuch)",
+                "incoming.failOnMetadataParsingError": "yes",
+            }
+            await node.destination("NORTH", options=bad)
+            with pytest.raises(ScriptError):
+                await put(session, "/NORTH/b.grib")
+
+
+async def put(session: Any, path: str) -> None:
+    async with await session.open_write(path, size=1) as writer:
+        writer.write(b"1")
+        await writer.commit(size=1)
+
+
+async def test_the_rules_test_and_the_bench(tmp_path: Path) -> None:
+    async with rig(tmp_path) as hub:
+        await hub.node.destination("A")
+        directory = '$(js:"/o/" + "$destination[name]" + "/")'
+        body = {"destination": "A", "target": "a.grib", "directory": directory}
+        found = (await hub.admin.post("/rules/test", body)).json
+        assert found["hosts"][0]["path"] == "/o/A/a.grib"
+        tried = {"language": "python", "code": "dataTransfer.target.upper()",
+                 "destination": "A", "target": "a.grib"}  # fmt: skip
+        found = (await hub.admin.post("/scripts/try", tried)).json
+        assert (found["ok"], found["text"]) == (True, "A.GRIB")
+        found = (await hub.admin.post("/scripts/try", tried | {"code": "1/0"})).json
+        assert (found["ok"], found["error"][:17]) == (False, "ZeroDivisionError")
+        plain_ = {"language": "javascript", "code": "x + 1", "variables": {"x": 41}}
+        found = (await hub.admin.post("/scripts/try", plain_)).json
+        assert (found["value"], found["text"], "a number" in found["error"]) == (42, None, True)
+        text = {"code": "$(js:'$destination[name]')", "destination": "A", "target": "a"}
+        found = (await hub.admin.post("/scripts/try", text)).json
+        assert found["text"] == "A"
