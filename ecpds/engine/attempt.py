@@ -20,6 +20,7 @@ from ecpds.engine.elsewhere import opened
 from ecpds.engine.packing import Packed, Packing
 from ecpds.engine.paths import path_of
 from ecpds.engine.relay import relayed
+from ecpds.engine.resuming import left_behind, store_interruption, store_reached, token_of
 from ecpds.engine.retry import after_failure, after_success, reason_of
 from ecpds.engine.reverting import back_to_first
 from ecpds.engine.telling import Teller
@@ -34,13 +35,15 @@ from ecpds.store import destinations, files, history, hosts, outgoing, transfers
 from ecpds.store.db import Connection
 from ecpds.transfer.contract import Delivered, Feature, Partial, TransferModule
 from ecpds.transfer.deliver import deliver, remove_partial
-from ecpds.transfer.meter import Meter
+from ecpds.transfer.meter import Meter, Throttle
+from ecpds.transfer.options import UploadOptions
 from ecpds.transfer.registry import Access
 from ecpds.transfer.source import ContentSource
 
 log = get_logger(__name__)
 
 INTERRUPT_TIME = timedelta(seconds=5)  # to store that a cancelled attempt was interrupted
+RATE = "upload.destinationRate"
 RECORD_FROM = 4 * 1024 * 1024  # bytes that are worth a record while an attempt runs
 FINAL = frozenset({"template", "missing-content"})  # reasons that no retry can help
 
@@ -94,13 +97,15 @@ class Attempts:
         self._teller = Teller(node=core.node)
         self.packing = Packing(core)
         self.running: dict[int, Running] = {}
+        self._throttles: dict[str, tuple[str, Throttle]] = {}
 
     async def run(
         self, claimed: Claimed, finished: Callable[[Claimed, datetime | None], None]
     ) -> None:
         """Deliver one transfer and store the result; `finished` gives the slot back, once."""
         transfer, access = claimed.transfer, claimed.host.access
-        meter = access.upload_meter() if access is not None else Meter()
+        shared = self._shared(claimed.entry) if RATE in claimed.entry.destination.options else ()
+        meter = access.upload_meter(*shared) if access is not None else Meter()
         running = Running(claimed, meter, asyncio.Event())
         self.running[transfer.id] = running
         with log_context(
@@ -111,6 +116,15 @@ class Attempts:
             finally:
                 self.running.pop(transfer.id, None)
                 running.ended.set()
+
+    def _shared(self, entry: DestinationEntry) -> tuple[Throttle, ...]:
+        """Return the bucket of all transfers of a Destination."""
+        text = entry.destination.options[RATE]
+        known = self._throttles.get(entry.name)
+        if known is None or known[0] != text:
+            rate = UploadOptions.read({RATE: text}).destination_rate or 1
+            known = self._throttles[entry.name] = (text, Throttle(rate))
+        return (known[1],)
 
     async def _run(
         self, running: Running, finished: Callable[[Claimed, datetime | None], None]
@@ -542,62 +556,7 @@ def store_failure(
     return pause, failed.status is not TransferStatus.RETR
 
 
-def token_of(transfer: Transfer, attempt: int) -> str:
-    """Return what makes the written name of an attempt unique, known again after a crash."""
-    return f"{transfer.id}-{attempt}"
-
-
-def left_behind(claimed: Claimed, access: Access, path: str) -> Partial | None:
-    """Return the remote file that an earlier attempt may have left, to go on with or remove."""
-    if claimed.resume:
-        return Partial(**claimed.resume)
-    attempts = claimed.transfer.attempts
-    naming = access.delivery.naming
-    if attempts < 2 or not naming.temporary:
-        return None
-    name = naming.written_name(path, token_of(claimed.transfer, attempts - 1))
-    return Partial(name=name, offset=0, version="")
-
-
 def _ended(running: Running) -> Claimed:
     """Return the claim, with a mark when the store has a resume record of it."""
     claimed = running.claimed
     return replace(claimed, resume={}) if running.recorded and not claimed.resume else claimed
-
-
-def store_reached(
-    db: Connection, found: Sequence[tuple[Claimed, Partial]], *, now: datetime
-) -> None:
-    """Store what later attempts could go on with."""
-    for claimed, partial in found:
-        present = transfers.get(db, claimed.transfer.id)
-        if present is not None and present.status is TransferStatus.EXEC:
-            history.put_resume(db, present.id, claimed.host.name, asdict(partial), now=now)
-
-
-def store_interruption(
-    db: Connection, claimed: Claimed, sent: int, partial: Partial | None, now: datetime
-) -> None:
-    """Store that the daemon or the destination stopped in the middle: INTR, to be sent again."""
-    present = transfers.get(db, claimed.transfer.id)
-    if present is None or present.status is not TransferStatus.EXEC:
-        return
-    reason = Reason(kind="interrupted", code="interrupted", text="interrupted by a stop")
-    back = replace(
-        present, status=TransferStatus.RETR, reason=reason, comment=reason.text, due_at=now
-    )
-    transfers.save(db, back, now=now)
-    if partial is not None:
-        history.put_resume(db, back.id, claimed.host.name, asdict(partial), now=now)
-    history.step(
-        db,
-        back.id,
-        back.destination,
-        TransferStatus.INTR,
-        time=now,
-        host=claimed.host.name,
-        sent=sent,
-        comment=reason.text,
-        error=True,
-        reason=reason,
-    )

@@ -85,7 +85,7 @@ def client_context(trust: TlsTrust, *, minimum: str = "TLS") -> ClientContext:
         RemoteConfig: a file cannot be read, or a pin or version has no meaning.
     """
     context = ClientContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = _version(minimum)
+    context.minimum_version = max(_version(minimum), _version(f"TLSv{trust.minimum or '1.2'}"))
     context.pin = _pin(trust.pin)
     if context.pin or not trust.verify:
         context.check_hostname = False

@@ -76,6 +76,7 @@ class TlsTrust:
     ca: str = ""  # path or PEM text; empty = the system's
     pin: str = ""  # SHA-256 of the certificate, hex; replaces the chain check
     client_certificate: str = ""  # path or PEM text with certificate and key
+    minimum: str = ""  # TLS version: 1.2, 1.3; empty = as the module says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +239,9 @@ class TransferModule(ABC, Generic[O]):
     name: ClassVar[str]  # "sftp": method genericSftp
     options: ClassVar[type[OptionFamily]]
     features: ClassVar[Feature] = Feature.NONE
+
+    sends: ClassVar[bool] = True  # put() moves bytes away; False: nothing is counted as sent
+    sets_off: ClassVar[bool] = False  # a put sets something off that delete() does not undo
 
     confirmed: int | None = None
     """Bytes of the last put known to be at the far end without a hole, counted from its offset.

@@ -72,7 +72,13 @@ class EctransOptions(OptionFamily):
     stream_timeout: timedelta = opt(
         timedelta(minutes=5), "Longest GET or PUT without any byte.", key="streamTimeout", low=0.001
     )
+    close_in_background: bool = opt(
+        False, "Do not wait for the end of a session that is not kept.", key="closeAsynchronous"
+    )
     debug: bool = opt(False, "Log every act of every session.")
+    progress_every: timedelta | None = opt(
+        None, "Log the progress of long transfers so often.", key="putMonitoredInputDelta", low=1
+    )
     use_dns_name: bool = opt(
         False, "Never use addresses that were found earlier.", key="usednsname"
     )
@@ -128,6 +134,9 @@ class EctransOptions(OptionFamily):
     tls_verify: bool = opt(True, "Check certificates.", key="tlsVerify")
     tls_ca: str = opt("", "Authorities: a path or PEM text; empty = the system's.", key="tlsCa")
     tls_pin: str = opt("", "SHA-256 of the expected certificate in hex.", key="tlsPin")
+    tls_min_version: Literal["", "1.2", "1.3"] = opt(
+        "", "Least TLS version, also where a protocol's own option says less.", key="tlsMinVersion"
+    )
     tls_client_certificate: str = opt(
         "", "Own certificate and key: a path or PEM text.", key="tlsClientCert", secret=True
     )
@@ -191,6 +200,7 @@ class EctransOptions(OptionFamily):
             ca=self.tls_ca,
             pin=self.tls_pin,
             client_certificate=self.tls_client_certificate,
+            minimum=self.tls_min_version,
         )
 
     def sockets(self) -> SocketTuning:
@@ -229,7 +239,12 @@ class RateOptions(OptionFamily):
     maximum_duration: timedelta = opt(
         timedelta(minutes=10), "Longest transfer.", key="maximumDuration", low=0.001
     )
-    rate_throttling: ByteRate | None = opt(None, "Highest rate.", key="rateThrottling", low=1)
+    rate_throttling: ByteRate | None = opt(
+        None, "Highest rate of one transfer.", key="rateThrottling", low=1
+    )
+    host_rate: ByteRate | None = opt(
+        None, "Highest rate of all transfers with the host together.", key="hostRate", low=1
+    )
 
     def slow_rule(self) -> SlowRule | None:
         """Return the rule for slow transfers, None when it is off."""
@@ -245,6 +260,14 @@ class UploadOptions(RateOptions):
     """Limits on what is sent to a dissemination host."""
 
     prefix: ClassVar[str] = "upload"
+
+    destination_rate: ByteRate | None = opt(
+        None,
+        "Highest rate of all transfers of a destination together.",
+        key="destinationRate",
+        low=1,
+        scope="destination",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,8 @@ class Pool:
         self._monotonic = monotonic
         self._lanes: OrderedDict[str, _Lane] = OrderedDict()
         self._closed = False
+        self._leaving: list[_Idle] = []  # to be closed beside
+        self._wake = asyncio.Event()
 
     def session(self, access: Access) -> AbstractAsyncContextManager[TransferModule[Any]]:
         """Lend a session with the Host of `access`, a fresh or an idle one.
@@ -96,9 +98,20 @@ class Pool:
 
     async def run(self) -> None:
         """Close sessions that were idle too long, until cancelled."""
+        clock = self._around.clock
         while True:
-            await self._around.clock.sleep(SWEEP)
+            self._wake.clear()
+            await self._let_go()
+            await clock.wait(self._wake, clock.now() + SWEEP)
             await self.sweep()
+
+    async def _let_go(self) -> None:
+        """Close the sessions whose users did not want to wait for that, side by side."""
+        leaving, self._leaving = self._leaving, []
+        if leaving:
+            async with asyncio.TaskGroup() as group:
+                for idle in leaving:
+                    group.create_task(self._discard(idle, None))
 
     async def sweep(self) -> None:
         """Close the sessions whose idle time is over, and lanes that nobody uses."""
@@ -117,6 +130,7 @@ class Pool:
     async def close(self) -> None:
         """Close all idle sessions and refuse new ones."""
         self._closed = True
+        await self._let_go()
         for lane in list(self._lanes.values()):
             while lane.idle:
                 await self._discard(lane.idle.popleft(), None)
@@ -227,6 +241,10 @@ class Pool:
     async def _give_back(self, lane: _Lane, idle: _Idle) -> None:
         keep = idle.access.module.keep_alive(idle.access.options).total_seconds()
         if keep <= 0 or self._closed:
+            if idle.access.ectrans.close_in_background and not self._closed:
+                self._leaving.append(idle)
+                self._wake.set()
+                return
             await self._discard(idle, None)
             return
         idle.until = self._monotonic() + keep

@@ -51,6 +51,8 @@ class Access:
     fetching: Watch  # for `fetch`
     filters: Filters = NO_FILTERS
     compresses: bool = False  # whether `filters` does anything
+    uploads: tuple[Throttle, ...] = ()  # what all deliveries to the Host share
+    retrievals: tuple[Throttle, ...] = ()
 
     @property
     def digests(self) -> tuple[str, ...]:
@@ -87,11 +89,11 @@ class Access:
 
     def upload_meter(self, *shared: Throttle) -> Meter:
         """Return the meter of one delivery, with its own rate limit and those it shares."""
-        return _meter(self.upload.rate_throttling, shared)
+        return _meter(self.upload.rate_throttling, self.uploads + shared)
 
     def retrieval_meter(self, *shared: Throttle) -> Meter:
         """Return the meter of one retrieval, with its own rate limit and those it shares."""
-        return _meter(self.retrieval.rate_throttling, shared)
+        return _meter(self.retrieval.rate_throttling, self.retrievals + shared)
 
 
 class Registry:
@@ -172,7 +174,13 @@ class Registry:
             fetching=watch,
             filters=filters,
             compresses=bool(filters.compression),
+            uploads=_shared(upload.host_rate),
+            retrievals=_shared(retrieval.host_rate),
         )
+
+
+def _shared(rate: int | None) -> tuple[Throttle, ...]:
+    return (Throttle(rate),) if rate else ()
 
 
 def _meter(rate: int | None, shared: tuple[Throttle, ...]) -> Meter:

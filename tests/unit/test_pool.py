@@ -264,3 +264,22 @@ async def test_a_closed_pool_lends_nothing(rig: Rig) -> None:
     await rig.pool.close()
     with pytest.raises(Stopping):
         await rig.use(rig.access())
+
+
+async def test_ends_need_not_be_waited_for() -> None:
+    """`ectrans.closeAsynchronous`: the pool's own loop closes them, and a closed pool all."""
+    rig = Rig("beside")
+    access = rig.access(counted__keepAlive="0s", ectrans__closeAsynchronous="yes")
+    async with rig.pool.session(access):
+        pass
+    assert (rig.counts.opened, rig.counts.closed) == (1, 0)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(rig.pool.run())
+        while not rig.counts.closed:
+            await asyncio.sleep(0)
+        running.cancel()
+    async with rig.pool.session(access):
+        pass
+    await rig.pool.close()
+    assert (rig.counts.opened, rig.counts.closed) == (2, 2)
+    rig.threads.close()
