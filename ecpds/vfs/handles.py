@@ -35,9 +35,9 @@ from ecpds.vfs import records
 from ecpds.vfs.contract import Node, Reader, Writer
 from ecpds.vfs.limits import Pace, Quota
 from ecpds.vfs.records import Download, Part
+from ecpds.vfs.scripted import scripted_rules
 from ecpds.vfs.services import Services, Visitor
 from ecpds.vfs.tree import file_node
-from ecpds.vfs.scripted import scripted_rules
 from ecpds.vfs.uploads import Order, Prepared, submission_of
 
 log = get_logger(__name__)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import DestinationEntry
@@ -22,7 +21,6 @@ from ecpds.model.dates import DatePattern, milliseconds
 from ecpds.model.errors import (
     Denied,
     InputError,
-    InvalidName,
     IsDirectory,
     NotDirectory,
     NotFound,
@@ -33,7 +31,6 @@ from ecpds.model.errors import (
 from ecpds.model.metadata import parse_metadata
 from ecpds.model.rules import Policy, RuleSet, compile_regex
 from ecpds.model.rulesettings import VERSION_TOKENS
-from ecpds.model.script import Script
 from ecpds.model.targets import normal_target
 from ecpds.model.tokens import DateParams, Pieces, parse_pieces
 from ecpds.model.tokenvalues import Dates, render_pieces
@@ -323,9 +320,7 @@ def _version(order: Order, now: datetime) -> str | None:
     return None
 
 
-def _metadata(
-    order: Order, now: datetime, rules: str | InputError | None
-) -> dict[str, str]:
+def _metadata(order: Order, now: datetime, rules: str | InputError | None) -> dict[str, str]:
     found: dict[str, str] = {}
     if order.time_base is not None:
         found["date"] = f"{order.time_base:%Y%m%d%H}"
