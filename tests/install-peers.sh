@@ -42,6 +42,7 @@ wanted=(
     "zstd:zstd"
     "unzip:unzip"
     "cadaver:cadaver"
+    "restic:restic"
     "mosquitto:mosquitto"
     "mosquitto_sub:mosquitto-clients"
     "litmus:litmus"
