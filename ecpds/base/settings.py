@@ -246,7 +246,10 @@ class EventSettings:
     classic: str = opt("log/events.log", "Classic lines; off: none.")
     json: str = opt("log/events.jsonl", "JSON lines; off: none.")
     rotate_size: ByteCount = opt(ByteCount(100 * 1024 * 1024), "A larger file is rotated.")
+    rotate_every: timedelta = opt(timedelta(0), "Length of one file's period, UTC; 0: none.", low=0)
+    gzip: bool = opt(False, "Compress rotated files.")
     keep_files: int = opt(10, "Rotated files kept.", low=1, high=1000)
+    types: tuple[str, ...] = opt((), "Only these types, such as UPH, ERR; none: all.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

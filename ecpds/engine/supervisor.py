@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from ecpds.base.logs import get_logger
@@ -25,11 +25,12 @@ from ecpds.engine.retention import Retention
 from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
 from ecpds.engine.retrievalcontrol import read_control
 from ecpds.engine.retry import reason_of
-from ecpds.engine.submit import Registered, Submission, plan, register
+from ecpds.engine.submit import Plan, Registered, Submission, plan, register
 from ecpds.engine.subscription import SubscriptionScheduler, subscriber_of
 from ecpds.engine.watches import Watches
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.store import transfers
+from ecpds.store.db import Connection
 
 log = get_logger(__name__)
 
@@ -39,6 +40,7 @@ PACK_EVERY = timedelta(seconds=5)
 RECORD_EVERY = timedelta(seconds=2)
 LEFTOVERS_EVERY = timedelta(seconds=10)
 
+Told = Callable[[Connection, Registered, datetime], None]
 Key = tuple[str, str, str]  # kind of scheduler, destination, acquisition host
 
 
@@ -53,6 +55,14 @@ class Scheduler(Protocol):
 
     def drain(self) -> None:
         """Start nothing any more."""
+
+
+def register_told(db: Connection, plan: Plan, told: Told | None, *, now: datetime) -> Registered:
+    """Register, and tell of it in the same transaction."""
+    registered = register(db, plan, now=now)
+    if told is not None:
+        told(db, registered, now)
+    return registered
 
 
 class Engine:
@@ -218,15 +228,18 @@ class Engine:
             if scheduler is not None:
                 scheduler.poke()
 
-    async def submit(self, submission: Submission) -> Registered:
-        """Plan and register one submission; wake whom it concerns.  Raises as these two do."""
+    async def submit(self, submission: Submission, told: Told | None = None) -> Registered:
+        """Plan and register one submission; wake whom it concerns.  Raises as these two do.
+
+        `told` adds to the same transaction what there is to tell of it.
+        """
         now = self.core.clock.now()
         planned = plan(submission, self.core.snapshot, now)
         if self.watches.guard.cutoff < LAST:
             self.watches.guard.check(min(one.priority for one in planned.transfers))
         if submission.on_duplicate == "overwrite":
             await self.interrupt(planned.key, "content replaced")
-        registered = await self.core.store.write(register, planned, now=now)
+        registered = await self.core.store.write(register_told, planned, told, now=now)
         self.accepted(registered)
         return registered
 

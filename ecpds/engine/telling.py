@@ -270,6 +270,21 @@ class Teller:
         )
         self.tell(db, record, now=now)
 
+    def denied_command(
+        self, db: Connection, *, user: str, message: str, peer: str, now: datetime
+    ) -> None:
+        """DEA: a credential of the API or the command line was refused."""
+        self.plain(
+            db,
+            "DEA",
+            now=now,
+            user={"id": user, "kind": "web"},
+            net={"protocol": "ecpds", "client": peer, "server": self.node},
+            context=f"From the ecpds command at {peer}",
+            outcome="denied",
+            error={"code": "denied", "message": message, "retryable": False},
+        )
+
     def plain(self, db: Connection, kind: str, *, now: datetime, **fields: Any) -> None:
         """LOG, ADM, DEL, EXP, PUB, QTA, SYS: events of the JSON form only."""
         self.tell(db, self.record(kind, now, **fields), now=now)

@@ -20,6 +20,7 @@ from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.supervisor import Engine
+from ecpds.engine.telling import Teller
 from ecpds.store import accounts
 from ecpds.vfs.gate import PortalGate
 from ecpds.web import pages, system
@@ -88,6 +89,11 @@ class Monitor:
             found = await self._core.store.read(accounts.web_user, name)
             is_known = found is not None
         await self._gate.failed_elsewhere(peer, name, is_known=is_known)
+        message = "Password authentication failed" if is_known else "Not found"
+        await self._core.store.write_lazily(
+            Teller(node=self._core.node).denied_command, user=name, message=message, peer=peer,
+            now=self._core.clock.now(),
+        )  # fmt: skip
 
     def _load(self) -> tuple[Statics, Renderer]:
         statics = Statics(self._templates / "static")

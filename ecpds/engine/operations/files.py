@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from ecpds.engine.core import Snapshot
 from ecpds.engine.operations.actor import Actor
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.submit import Registered, Submission
-from ecpds.engine.supervisor import Engine
+from ecpds.engine.supervisor import Engine, Told
+from ecpds.engine.telling import Teller
 from ecpds.model.errors import BadState, EcpdsError, NotFound, NotStored, StoreError
 from ecpds.model.names import nearest
 from ecpds.model.transfer import DataFile, Transfer
@@ -53,6 +55,7 @@ class FileOperations:
         self._engine = engine
         self._core = engine.core
         self._transfers = transfer_operations
+        self._teller = Teller(node=engine.core.node)
         self._digesting: dict[int, asyncio.Lock] = {}
 
     async def view(self, number: int) -> FileView:
@@ -151,7 +154,9 @@ class FileOperations:
         finally:
             upload.close()
         try:
-            registered = await self._engine.submit(replace(submission, content=stored))
+            registered = await self._engine.submit(
+                replace(submission, content=stored), self._told(submission, "upload")
+            )
         except StoreError:
             raise  # it may be registered all the same; the sweep removes it if it is not
         except EcpdsError:
@@ -163,7 +168,20 @@ class FileOperations:
 
     async def register(self, submission: Submission) -> Registered:
         """Register a file whose content is to be fetched from its source later."""
-        return await self._engine.submit(submission)
+        return await self._engine.submit(submission, self._told(submission, "scheduled"))
+
+    def _told(self, submission: Submission, action: str) -> Told:
+        """Return what adds the INH event of a submission by API or command line."""
+        began = self._core.clock.now()
+
+        def tell(db: Connection, registered: Registered, now: datetime) -> None:
+            if not registered.skipped:
+                tell_incoming(
+                    db, registered, submission, action, self._core.snapshot, self._teller,
+                    began=began, now=now,
+                )  # fmt: skip
+
+        return tell
 
     # --- deletion ---------------------------------------------------------------------------
 
@@ -177,6 +195,43 @@ class FileOperations:
         await self._core.store.write(files.mark_unused, number)
         self._engine.retention.poke()
         self._core.bus.tell("file", number)
+
+
+def tell_incoming(
+    db: Connection,
+    registered: Registered,
+    submission: Submission,
+    action: str,
+    snapshot: Snapshot,
+    teller: Teller,
+    *,
+    began: datetime,
+    now: datetime,
+) -> None:
+    """INH: content came, or was announced, by API or command line; for the first transfer."""
+    transfer = transfers.get(db, registered.transfers[0]) if registered.transfers else None
+    file = files.get(db, registered.file)
+    if transfer is None or file is None:
+        return
+    entry = snapshot.destinations.get(transfer.destination)
+    teller.incoming(
+        db,
+        transfer,
+        file,
+        entry,
+        action=action,
+        user=submission.submitter,
+        description="",
+        country=entry.destination.country if entry else "",
+        kind="token",
+        protocol="ecpds",
+        client=submission.submitted_from,
+        sent=max(file.size, 0) if action == "upload" else 0,
+        offset=0,
+        error=None,
+        started_at=began,
+        now=now,
+    )
 
 
 def read_view(db: Connection, number: int) -> FileView | None:
