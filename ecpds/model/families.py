@@ -146,6 +146,12 @@ class PortalOptions(OptionFamily):
         False, "Renames by FTP and SFTP replace what is there, as rclone and many feeds want it.",
         key="renameReplace",
     )  # fmt: skip
+    links: Literal["both", "share", "request", "none"] = opt(
+        "both", "Links that the user may give to others: to read, to upload."
+    )
+    link_lifetime: timedelta = opt(
+        timedelta(days=30), "Longest life of a link.", key="linkLifetime", low=60
+    )
     path_permissions: str = opt(
         "", "Operations by path, the longest prefix wins: `/MET/in: put,mkdir; /MET: dir,get`.",
         key="pathPermissions",

@@ -64,7 +64,12 @@ class KeyPair:
     unknown: Unauthenticated
 
 
-Credential = Password | ProvenKey | Anonymous | Resumed | KeyPair
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """A link that the user made stands for him; every check but the credential is made."""
+
+
+Credential = Password | ProvenKey | Anonymous | Resumed | KeyPair | Vouched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from ecpds.engine.core import Core
 from ecpds.vfs.contract import Registrar
 from ecpds.vfs.gate import PortalGate
+from ecpds.vfs.links import Links
 from ecpds.vfs.registration import Registration
 from ecpds.vfs.resumables import Resumables
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desks:
-    """Where people register, and where uploads are gone on with."""
+    """Where people register, where uploads are gone on with, where links are made."""
 
     registrar: Registrar | None = None
     resumables: Resumables | None = None
+    links: Links | None = None
 
 
 def make_desks(core: Core, gate: PortalGate) -> Desks:
     """Return all of them for a node."""
-    del gate
-    return Desks(registrar=Registration(core), resumables=Resumables(core))
+    return Desks(registrar=Registration(core), resumables=Resumables(core), links=Links(core, gate))

@@ -32,7 +32,7 @@ from ecpds.model.errors import (
     Unauthenticated,
 )
 from ecpds.model.secret import Secret
-from ecpds.store import accesskeys, accounts, limits, portal, resumables, subscribers
+from ecpds.store import accesskeys, accounts, limits, links, portal, resumables, subscribers
 from ecpds.store.limits import Ban
 from ecpds.vfs import looking, records
 from ecpds.vfs.accesskeys import AccessKeys, OpenKey
@@ -45,6 +45,7 @@ from ecpds.vfs.contract import (
     ProvenKey,
     Resumed,
     Session,
+    Vouched,
 )
 from ecpds.vfs.credentials import Changes, OneTimeCodes, Recognised, has_key
 from ecpds.vfs.defender import BAD_CREDENTIAL, MOST_BANS, UNKNOWN_USER, Defender
@@ -152,6 +153,7 @@ class PortalGate(Gate):
         before = self._core.clock.now() - FORGOTTEN_AFTER
         await self._core.store.write(subscribers.forget, before=before)
         await self._core.store.write(resumables.forget, now=self._core.clock.now())
+        await self._core.store.write(links.forget, now=self._core.clock.now())
 
     async def _load(self) -> None:
         if self._is_loaded:
@@ -386,6 +388,8 @@ class PortalGate(Gate):
         """
         if claim.key is not None and isinstance(claim.credential, KeyPair):
             return self._check_signature(claim.key, claim.credential), None
+        if isinstance(claim.credential, Vouched):
+            return False, None
         if facts.profile.user.service is Service.SELF:
             return await self._check_person(claim, facts)
         return await self._check_user(claim, facts), None
@@ -403,7 +407,7 @@ class PortalGate(Gate):
             if isinstance(claim.credential, ProvenKey):
                 raise _Refused("Password authentication failed")
             return False
-        if isinstance(claim.credential, (Anonymous, KeyPair)):
+        if isinstance(claim.credential, (Anonymous, KeyPair, Vouched)):
             raise _Refused("Password authentication failed")
         if isinstance(claim.credential, ProvenKey):
             if not has_key(user.ssh_keys, claim.credential.line):

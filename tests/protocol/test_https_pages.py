@@ -137,10 +137,11 @@ async def test_commands_of_the_guide_are_safe_to_paste(tmp_path: Path) -> None:
     accounts = {"o'brien; id": Account()}
     async with site(tmp_path, accounts=accounts) as s:
         s.endpoints |= {"ftp": "ftp://0.0.0.0:7021", "sftp": "sftp://0.0.0.0:7022"}
+        s.endpoints["webdav"] = "x"
         s.put(f"/NORTH/{name}/x", b"")
         got = await s.ask("GET", f"/ecpds/file/NORTH/{quote(name)}/", user="o'brien; id")
         commands = re.findall(r"<code>(.*?)</code>", got.text, re.DOTALL)
-        assert len(commands) == 5
+        assert len(commands) == 8
         import html
 
         for command in map(html.unescape, commands):

@@ -16,6 +16,7 @@ from ecpds.store import (
     history,
     hosts,
     limits,
+    links,
     portal,
     productdates,
     properties,
@@ -28,7 +29,8 @@ from ecpds.store.db import Connection, Statement, Store
 from ecpds.store.migrate import migrate, migrations
 
 PACKAGES = (
-    accounts, destinations, files, history, hosts, limits, portal, productdates, properties,
+    accounts, destinations, files, history, hosts, limits, links, portal, productdates,
+    properties,
     resumables, site,
     subscribers,
     transfers,

@@ -63,7 +63,7 @@ class HttpsPortal(HttpServer):
         self._service = Service(
             Logins(gate, tickets),
             pages,
-            Browse(pages, endpoints),
+            Browse(pages, endpoints, lends=desks.links is not None),
             clock,
             Logins(gate, tickets, account.Protocol.WEBDAV) if settings.webdav else None,
             desks,

@@ -28,6 +28,7 @@ from ecpds.vfs.contract import Listing, Node
 ENTRIES = 200  # on one page
 _DONE = {"uploaded": "Uploaded.", "deleted": "Deleted.", "renamed": "Renamed."}
 _DIGESTS = (("sha256", "SHA-256"), ("md5", "MD5"), ("sha512", "SHA-512"), ("crc32c", "CRC-32C"))
+_LIFETIMES = (("1d", "a day"), ("7d", "a week"), ("30d", "30 days"))
 _KEPT = ("search", "sort", "order", "limit")  # query fields that links of the page keep
 Endpoints = Callable[[], Mapping[str, str]]  # addresses of the other portals, by name
 
@@ -68,9 +69,11 @@ class Command:
 class Browse:
     """Answers requests for directories."""
 
-    def __init__(self, pages: Pages, endpoints: Endpoints) -> None:
+    def __init__(self, pages: Pages, endpoints: Endpoints, *, lends: bool = False) -> None:
+        """`lends`: whether users can make links here."""
         self._pages = pages
         self._endpoints = endpoints
+        self._lends = lends
         self._types = Types()
 
     async def listing(self, visit: Visit) -> None:
@@ -136,6 +139,7 @@ class Browse:
             done=_DONE.get(visit.query.get("done", ""), ""),
             upload=_upload_address(visit, node),
             guide=self._guide(visit, node.path),
+            lending=self._lending(visit, node),
             account=_account(visit),
         )
 
@@ -176,12 +180,31 @@ class Browse:
             digest=await _digest(visit) if may_get else None,
             digests=_DIGESTS,
             may_digest=may_get,
+            lending=self._lending(visit, node),
             may_rename=visit.session.may(Permission.RENAME, visit.path),
             may_delete=visit.session.may(Permission.DELETE, visit.path),
             done="",
             account=_account(visit),
         )
         await visit.send(answer)
+
+    def _lending(self, visit: Visit, node: Node) -> dict[str, object] | None:
+        """Return what the form for links offers, None when there is nothing to offer."""
+        if not self._lends or visit.place.home is not None or node.path == "/":
+            return None
+        allowed = visit.option("links") or "both"
+        may_read = visit.session.may(
+            Permission.DIR if node.is_directory else Permission.GET, node.path
+        )
+        may_put = node.is_directory and visit.session.may(Permission.PUT, f"{node.path}/file")
+        offers = (
+            ("share", "Others may read", may_read),
+            ("request", "Others may upload", may_put),
+        )
+        kinds = [(key, label) for key, label, may in offers if may and allowed in ("both", key)]
+        if not kinds:
+            return None
+        return {"path": node.path, "kinds": kinds, "lifetimes": _LIFETIMES}
 
     def _guide(self, visit: Visit, path: str) -> list[Command]:
         """Return commands that a person can paste; every name in them is quoted for the shell."""
@@ -205,6 +228,8 @@ class Browse:
         if base.startswith("/ecpds/data/"):
             listing = listing.replace("/ecpds/data/file/", "/ecpds/data/list/", 1)
         commands.append(Command(what="List as JSON", text=f"curl {user}{shlex.quote(listing)}"))
+        if "webdav" in self._endpoints() and not is_open:
+            commands += _webdav(f"{scheme}://{visit.ask.host}/webdav/", login, path)
         return commands + self._other_portals(visit.ask.host_name, login, path)
 
     def _other_portals(self, host: str, login: str, path: str) -> list[Command]:
@@ -219,7 +244,25 @@ class Browse:
             port = urlsplit(known["sftp"]).port
             target = shlex.quote(f"{login}@{host}:/DATA{path}")
             commands.append(Command(what="SFTP with OpenSSH", text=f"sftp -P {port} {target}"))
+            text = f"scp -P {port} {target.rstrip('/')}/FILE ."
+            commands.append(Command(what="One file with scp", text=text))
         return commands
+
+
+def _webdav(address: str, login: str, path: str) -> list[Command]:
+    """Return commands for a mounted folder and for rclone."""
+    remote = shlex.quote(f":webdav:{path}")
+    folder = address.rstrip("/") + link("/", path, directory=True)
+    flags = f"--webdav-url {shlex.quote(address)} --webdav-user {shlex.quote(login)}"
+    return [
+        Command(
+            what="Mount as a folder (davfs2)", text=f"mount -t davfs {shlex.quote(folder)} /mnt"
+        ),
+        Command(
+            what="Copy with rclone (WebDAV)",
+            text=f"rclone copy {remote} . {flags} --webdav-pass $(rclone obscure PASSWORD)",
+        ),
+    ]
 
 
 def _format(visit: Visit) -> str:

@@ -179,7 +179,7 @@ def _wants_cookie(ask: Ask, claim: Claim) -> bool:
     return ask.knows_login_form or _CODE.fullmatch(claim.credential.text.reveal()) is not None
 
 
-def read_basic(field: str) -> tuple[str, str]:
+def read_basic(field: str, *, needs_user: bool = True) -> tuple[str, str]:
     """Return user and password of an Authorization field; raise Unauthenticated for any other."""
     scheme, _, token = field.partition(" ")
     if scheme.lower() != "basic":
@@ -193,7 +193,7 @@ def read_basic(field: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         text = raw.decode("latin-1")  # what older clients send
     user, mark, password = text.partition(":")
-    if not mark or not user or max(len(user), len(password)) > LONGEST:
+    if not mark or (needs_user and not user) or max(len(user), len(password)) > LONGEST:
         raise Unauthenticated("Login required")
     return user, password
 

@@ -139,7 +139,7 @@ class Pages:
             for name, (_, content) in self._assets.items()
         }
         self._environment.globals |= {"static": marked, "lines": lines, "stamp": stamp}
-        for name in ("list", "details", "login", "error", "register", "reset"):
+        for name in ("list", "details", "login", "error", "register", "reset", "request", "link"):
             self._environment.get_template(f"{name}.html")  # compiled now, not in the loop
 
     def page(

@@ -47,7 +47,7 @@ class Register:
             return await self._form(ask, path)
         if ask.method != "POST":
             raise Refused(405, "forms take GET and POST", Allow="GET, HEAD, POST")
-        fields = await _fields(ask)
+        fields = await read_texts(ask)
         if path == RESET:
             return await self._reset(ask, fields)
         return await self._register(ask, fields)
@@ -141,7 +141,7 @@ def _document(ask: Ask, status: int, document: dict[str, str]) -> Answer:
     return Answer(status=status, headers=fields, body=json.dumps(document).encode())
 
 
-async def _fields(ask: Ask) -> dict[str, str]:
+async def read_texts(ask: Ask) -> dict[str, str]:
     """Return the texts of a form or a JSON object; raise InputError or TooLarge."""
     kind = ask.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":

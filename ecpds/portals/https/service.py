@@ -27,6 +27,7 @@ from ecpds.portals.https.door import LOGIN, LOGOUT, Door
 from ecpds.portals.https.exchange import HOST, Answer, Ask, Refused, Reply
 from ecpds.portals.https.fields import PAGE_POLICY, cross_origin, from_elsewhere, security
 from ecpds.portals.https.files import Files
+from ecpds.portals.https.links import LinkDoor
 from ecpds.portals.https.login import Logins
 from ecpds.portals.https.pages import START, Pages
 from ecpds.portals.https.register import Register
@@ -62,6 +63,9 @@ class Service:
         self._dav = WebDav(dav_logins, self._files, browse, clock) if dav_logins else None
         self._door = Door(logins, pages)
         self._register = Register(desks.registrar, pages) if desks.registrar else None
+        self._links = (
+            LinkDoor(desks.links, logins, self._files, browse, pages) if desks.links else None
+        )
         self._tus = Tus(logins, desks.resumables, clock) if desks.resumables else None
         self._hosts: Mapping[str, str] = {}
         self._cors = ""
@@ -111,6 +115,9 @@ class Service:
             return
         if self._tus is not None and path.startswith(tus.BASE):
             await self._tus.serve(ask, reply)
+            return
+        if self._links is not None and LinkDoor.claims(path) and ask.method != "OPTIONS":
+            await self._links.serve(ask, reply)
             return
         place = addresses.find(path, ask.host_name.lower(), self._hosts)
         if place is not None:
