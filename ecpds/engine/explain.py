@@ -14,6 +14,7 @@ from typing import Final
 
 from ecpds.engine.core import DestinationEntry, HostEntry
 from ecpds.engine.supervisor import Engine
+from ecpds.model.dates import parse_zone
 from ecpds.model.destination import DestinationState
 from ecpds.model.errors import NotFound
 from ecpds.model.host import HostRole
@@ -62,6 +63,7 @@ class Facts:
     state: DestinationState | None
     ahead: int = 0
     original: Transfer | None = None  # of a copy: the transfer that fetches the content
+    is_copied: bool = False  # to a proxy host
     clock: history.AcquisitionClock = field(default_factory=history.AcquisitionClock)
 
 
@@ -81,6 +83,7 @@ def read_facts(db: Connection, number: int, *, now: datetime) -> Facts:
         file=file,
         state=destinations.state(db, one.destination),
         ahead=queueing.ahead(db, one, now=now) if waits else 0,
+        is_copied=queueing.is_copied(db, one.id),
         original=original,
         clock=history.clock(db, fetched_by, file.host)
         if has_source and file is not None
@@ -163,6 +166,7 @@ class _Explainer:
         yield from self._moment()
         yield from self._pause()
         yield from self._window()
+        yield from self._proxy()
         yield from self._hosts(hosts)
         if self._one.due_at <= self._now:
             yield from self._limits(hosts)
@@ -210,12 +214,29 @@ class _Explainer:
             yield Cause(code="pause", text=text, until=until, subject=self._here)
 
     def _window(self) -> Iterator[Cause]:
-        times = self._entry.active_times if self._entry is not None else None
-        if times is None or times.contains(self._now.time()):
+        entry = self._entry
+        if entry is None or entry.active_times is None:
             return
-        until = times.next_change(self._now)
-        text = f"Transfers start only at {times}."
+        name = entry.scheduler.time_zone or self._engine.core.settings.node.timezone
+        times, local = entry.active_times, self._now.astimezone(parse_zone(name))
+        if times.contains(local):
+            return
+        until = times.next_change(local)
+        text = f"Transfers start only at {times} ({name})."
         yield Cause(code="window", text=text, until=until, subject=self._here)
+
+    def _proxy(self) -> Iterator[Cause]:
+        """Tell when a copy at a proxy host has to come first."""
+        entry = self._entry
+        if entry is None or not entry.destination.force_proxy or self._facts.is_copied:
+            return
+        proxies = self._snapshot.hosts_of(entry.name, HostRole.PROXY)
+        if proxies:
+            names = ", ".join(host.name for host in proxies)
+            text = f"It goes out when it has been copied to a proxy host ({names})."
+            yield Cause(
+                code="proxy", text=text, until=self._soon, subject=f"host {proxies[0].name}"
+            )
 
     def _hosts(self, hosts: list[HostEntry]) -> Iterator[Cause]:
         """Tell of hosts that are not used; they block when no other one is left."""
@@ -295,8 +316,11 @@ class _Explainer:
         yield from self._source()
         yield from self._storage()
         slots = self._engine.retrieval_slots
-        if slots.running >= slots.limit:
-            text = f"All {slots.limit} retrievals of the node are running."
+        if slots.control.stopped:
+            text = "Retrieval is stopped on this node (ecpds retrieval start)."
+            yield Cause(code="retrieval-stopped", text=text, subject="node")
+        elif slots.free <= 0:
+            text = f"All {slots.most} retrievals of the node are running."
             yield Cause(code="node-limit", text=text, until=self._soon, subject="node")
         text = "Its content has to be fetched from the source first."
         yield _passing(Cause(code="retrieval", text=text, subject=self._file))
@@ -334,6 +358,10 @@ class _Explainer:
             names = ", ".join(volume.name for volume in volumes)
             text = "No volume has room above its reserve."
             yield Cause(code="storage-full", text=text, subject=f"volume {names}")
+        elif self._one.priority > self._engine.watches.guard.cutoff:
+            most = self._engine.watches.guard.cutoff
+            text = f"Room is short: only files of priority {most} and better are fetched now."
+            yield Cause(code="storage-short", text=text, subject=f"transfer {self._one.id}")
 
     def _fetching(self) -> Iterator[Cause]:
         file = self._facts.file

@@ -37,6 +37,15 @@ def ahead(db: Connection, one: Transfer, *, now: datetime) -> int:
     return found
 
 
+COPIED = statement("SELECT proxy_host FROM transfer WHERE id = :id", hot=True)
+
+
+def is_copied(db: Connection, number: int) -> bool:
+    """Tell whether a transfer has a copy at a proxy host."""
+    row = db.execute(COPIED.sql, {"id": number}).fetchone()
+    return row is not None and bool(row["proxy_host"])
+
+
 RIVALS = statement(
     """
     SELECT transfer.id, status, data_file.size AS size,

@@ -222,3 +222,23 @@ async def test_the_page_tells_the_causes(tmp_path: Path) -> None:
         page = await hub.client().get("/_/transfers/1", headers={"Cookie": cookie})
         assert page.status == 200
         assert 'data-code="no-hosts"' in page.text
+
+
+async def test_short_room_stopped_retrieval_and_proxies(tmp_path: Path) -> None:
+    async with rig(tmp_path) as hub:
+        await ready(hub, tmp_path / "out")
+        source = Host(name="src", method="genericTest", role=HostRole.SOURCE)
+        await HostOperations(hub.node.engine).put(source, SYSTEM)
+        await hub.node.destination("D", hosts=("out",), source_host="src")
+        body = {"destination": "D", "target": "a", "source": "/x/a", "group": "G"}
+        assert (await hub.admin.post("/files", body)).status == 201
+        engine = hub.node.engine
+        engine.watches.guard.cutoff = 10
+        assert await codes(hub) == ["storage-short", "retrieval"]
+        engine.watches.guard.cutoff = 99
+        engine.retrieval_slots.control = replace(engine.retrieval_slots.control, stopped=True)
+        assert await codes(hub) == ["retrieval-stopped", "retrieval"]
+        await hub.host("far", tmp_path / "out", role=HostRole.PROXY)
+        await hub.node.destination("P", hosts=("out", "far"), force_proxy=True)
+        await push(hub.admin, "P", "a")
+        assert (await codes(hub, 2))[0] == "proxy"
