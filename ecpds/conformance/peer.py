@@ -79,6 +79,7 @@ class Peer:
     known_hosts: Path | None = None
     ca: Path | None = None  # PEM of the authority that signed the server's certificate
     passive_ports: range | None = None
+    roots: tuple[Path, ...] = ()  # further directories that the node may use
     log: Callable[[], str] = _no_log
 
     @property

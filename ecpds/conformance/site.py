@@ -135,7 +135,9 @@ class Site:
             options=given,
         )
         registry = Registry([self.case.module])
-        return registry.access(host, local_roots=(str(self.peer.root),))
+        return registry.access(
+            host, local_roots=tuple(map(str, (self.peer.root, *self.peer.roots)))
+        )
 
     @asynccontextmanager
     async def session(self, access: Access | None = None) -> AsyncIterator[TransferModule[Any]]:

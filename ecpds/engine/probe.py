@@ -220,8 +220,9 @@ class _Probe:
 
     async def _write(self) -> None:
         wanted = Feature.PUT | Feature.DELETE
-        if self._opened is not None and wanted not in self._module.features:
-            text = "nothing is written, because it could not be deleted again"
+        opened = self._opened
+        if opened is not None and (opened.sets_off or wanted not in opened.features):
+            text = "nothing is written, because it could not be taken back"
             for name in (StepName.PUT, StepName.RENAME, StepName.DELETE):
                 self._skip(name, text)
             return

@@ -152,7 +152,7 @@ async def deliver(
         await module.finished(name)
     return Delivered(
         path=name,
-        sent=sent,
+        sent=sent if module.sends else 0,
         size=there,
         peer=module.peer,
         started_at=started_at,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ecpds.conformance.case import Case as Case
 from ecpds.modules.azure import AzureModule
+from ecpds.modules.exec import ExecModule
 from ecpds.modules.ftp import FtpModule
 from ecpds.modules.gcs import GcsModule
 from ecpds.modules.http import HttpModule, PlainHttp
@@ -42,6 +43,18 @@ async def folder(base: Path) -> AsyncIterator[Peer]:
     yield Peer(
         name="folder", scheme="file", port=0, root=root, account=account, directory=str(root)
     )
+
+
+@asynccontextmanager
+async def command_folder(base: Path) -> AsyncIterator[Peer]:
+    """Play the peer of the exec module: a directory, and a command that is content."""
+    async with folder(base) as peer:
+        place = base / "bin"
+        place.mkdir()
+        command = place / "ingest"
+        command.write_text('#!/bin/sh\ntest -f "$ECPDS_FILE"\n')
+        command.chmod(0o755)
+        yield replace(peer, name="command", roots=(place,))
 
 
 def sftp_options(peer: Peer) -> Mapping[str, object]:
@@ -162,6 +175,14 @@ CASES = [
         module=FileModule,
         server=folder,
         options=lambda peer: {},
+        is_remote=False,
+        has_login=False,
+    ),
+    Case(
+        name="exec",
+        module=ExecModule,
+        server=command_folder,
+        options=lambda peer: {"exec.command": "ingest"},
         is_remote=False,
         has_login=False,
     ),
