@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -176,7 +176,7 @@ class RetrievalScheduler:
         host: HostEntry | None = None
         try:
             host = self._host(task.file)
-            stored, peer = await self._fetch(task.file, host, meter)
+            stored, peer, tcp = await self._fetch(task.file, host, meter)
             await check_digest(self._core, task.file, host, stored)
         except Exception as error:  # noqa: BLE001 - one file's mishap must not stop the others
             if not isinstance(error, (EcpdsError, OSError)):
@@ -188,7 +188,7 @@ class RetrievalScheduler:
         now = self._core.clock.now()
         names = await self._core.store.write(
             store_retrieved, task, stored, host, peer, self._core.snapshot, self._teller,
-            started, now,
+            started, now, tcp=tcp,
         )  # fmt: skip
         self._core.failpoints.hit("retrieval.committed")
         self._core.metrics.retrievals.labels(host.name, "ok").inc()
@@ -197,7 +197,9 @@ class RetrievalScheduler:
         if task.file.delete_original:
             await self._delete_original(task.file, host)
 
-    async def _fetch(self, file: DataFile, host: HostEntry, meter: Meter) -> tuple[Stored, str]:
+    async def _fetch(
+        self, file: DataFile, host: HostEntry, meter: Meter
+    ) -> tuple[Stored, str, Mapping[str, int]]:
         access = host.access
         if access is None:
             raise RemoteConfig(host.problem)
@@ -209,7 +211,8 @@ class RetrievalScheduler:
         expected = file.size if check else -1
         async with self._core.pool.session(access) as module:
             if file.is_list:
-                return await self._fetch_list(module, file, watch, meter, expected)
+                stored, peer = await self._fetch_list(module, file, watch, meter, expected)
+                return stored, peer, module.statistics()
             receiving = await self._halves.begin(file, host.name, module)
             upload = receiving.upload
             try:
@@ -230,7 +233,7 @@ class RetrievalScheduler:
                 raise
             finally:
                 upload.close()
-        return stored, fetched.peer
+        return stored, fetched.peer, fetched.statistics
 
     async def _fetch_list(
         self, module: TransferModule[Any], file: DataFile, watch: Watch, meter: Meter, expected: int
@@ -322,6 +325,8 @@ def store_retrieved(
     teller: Teller,
     started: datetime,
     now: datetime,
+    *,
+    tcp: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Store where the content is and release the transfers; return their destinations."""
     duration = now - started

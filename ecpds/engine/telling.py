@@ -6,6 +6,7 @@ The record is the JSON form; the classic line is rendered from it by `model.even
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -188,6 +189,7 @@ class Teller:
         reason: Reason | None,
         started_at: datetime,
         now: datetime,
+        tcp: Mapping[str, int] | None = None,
     ) -> None:
         """RET: content was fetched, or a try failed."""
         fields = self.about(transfer, file, entry) | {
@@ -207,6 +209,8 @@ class Teller:
             "standby": transfer.status.code == "HOLD",
             "outcome": "failed" if reason else "ok",
         }
+        if tcp:
+            fields["tcp"] = dict(tcp)
         if reason:
             fields["error"] = {"code": reason.code, "message": reason.text, "retryable": True}
         self.tell(db, self.record("RET", now, **fields), now=now)

@@ -296,6 +296,8 @@ class FtpModule(TransferModule[FtpOptions]):
         session = self._session
         await session.hooks(self._options.pre_put, name)
         act = Act(f"STOR {argument(name)}", f"{name!r}", offset=offset, goes_on=True)
+        if not offset and not self._options.ignore_delete:
+            await self._session.control.ask(f"DELE {name}")  # some servers do not overwrite
         if offset:
             act = await self._resuming(act, name)
         put = _Put(session.limits.data)

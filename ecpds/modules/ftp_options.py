@@ -62,6 +62,11 @@ class FtpOptions(SessionOptions):
         "Delete the final name before the rename; no = only when the server does not replace it.",
         key="deleteOnRename",
     )
+    ignore_delete: bool = opt(
+        True,
+        "no: delete the written name and an old checksum file before a PUT.",
+        key="ignoreDelete",
+    )
     use_append: bool = opt(
         False, "Go on with a partial file by APPE instead of REST and STOR.", key="useAppend"
     )

@@ -134,7 +134,11 @@ class HttpClient:
 
     async def _answer(self, ask: Ask) -> aiohttp.ClientResponse:
         url = ask.url
+        seen: set[URL] = set()
         for _ in range(self._options.max_redirects + 1):
+            if url in seen and not self._options.circular_redirects:
+                raise RemoteConfig(f"{ask.about}: the redirects go in a circle", phase=ask.phase)
+            seen.add(url)
             self._egress.check(url)
             response = await self._request(ask, url)
             if self._egress.is_origin(url):
@@ -313,7 +317,7 @@ async def _connector(
 ) -> aiohttp.TCPConnector:
     verify = target.tls.verify and options.ssl_validation
     trust = replace(target.tls, verify=verify)
-    context = await around.threads.run("disk", client_context, trust, minimum=options.protocol)
+    context = await around.threads.run("disk", client_context, trust, minimum=options.least_tls)
     if not options.strict:
         context.check_hostname = False
     tuning = target.sockets

@@ -69,6 +69,25 @@ class HttpOptions(HttpMqttOptions):
         "Proxy: http://[login:password@]host:port, or socks5://…; empty = ectrans.proxy.",
     )
     max_redirects: int = opt(5, "Redirects that are followed.", key="maxRedirects", low=0, high=50)
+    circular_redirects: bool = opt(
+        False,
+        "Follow a redirect to an address that was asked before.",
+        key="allowCircularRedirects",
+    )
+    supported_protocols: tuple[str, ...] = opt(
+        (),
+        "TLS versions of older set-ups; the least of them counts, 1.2 at least.",
+        key="supportedProtocols",
+    )
+    encode_url: bool = opt(
+        True, "Accepted from older set-ups: addresses are always encoded.", key="encodeURL"
+    )
+    has_parameters: bool = opt(
+        True, "Accepted from older set-ups: queries are always kept.", key="hasParameters"
+    )
+    multipart_mode: str = opt(
+        "", "Accepted from older set-ups: forms are those of RFC 7578.", key="multipartMode"
+    )
     keep_alive: timedelta = opt(
         timedelta(seconds=30), "How long idle connections are kept.", key="keepAlive", low=0
     )
@@ -143,6 +162,12 @@ class HttpOptions(HttpMqttOptions):
     max_size: ByteCount = opt(
         ByteCount(10 * 1024 * 1024), "Largest page.", key="maxSize", low=1024, high=2**32
     )
+
+    @property
+    def least_tls(self) -> str:
+        """Return the least TLS version: TLSv1.3 only if nothing older may be spoken."""
+        given = {one.strip().lower() for one in self.supported_protocols}
+        return "TLSv1.3" if given == {"tlsv1.3"} else self.protocol
 
     @property
     def origin_port(self) -> int:

@@ -217,6 +217,9 @@ class SftpModule(TransferModule[SftpOptions]):
         limit = self._timeouts.rename.total_seconds()
         paths = (self._place(old), self._place(new))
         with translated(Phase.RENAME, new, RemoteName):
+            if replace and self._options.delete_on_rename:
+                with suppress(SftpStatus):
+                    await self._done(wire.REMOVE, paths[1], limit=limit)
             if replace and wire.POSIX_RENAME in self._link.extensions:
                 extension = wire.string(wire.POSIX_RENAME.encode())
                 await self._done(wire.EXTENDED, extension, *paths, limit=limit)

@@ -123,6 +123,11 @@ class SftpOptions(SessionOptions):
     jump_private_key: Secret = opt(
         Secret(""), "Private key there; empty = that of the host.", key="jumpPrivateKey"
     )
+    delete_on_rename: bool = opt(
+        False,
+        "Delete the final name before the rename; no = only where the server cannot replace it.",
+        key="deleteOnRename",
+    )
     fsync: bool = opt(False, "Ask the server to write the file to its disk.")
     keep_alive: timedelta = opt(
         timedelta(seconds=30),

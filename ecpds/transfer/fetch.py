@@ -7,7 +7,8 @@ blocks from the disk pool when it is not.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,7 @@ class Fetched:
     peer: str
     started_at: datetime
     finished_at: datetime
+    statistics: Mapping[str, int] = field(default_factory=dict)  # of the TCP connection
 
 
 async def fetch(
@@ -80,6 +82,7 @@ async def fetch(
         peer=module.peer,
         started_at=started_at,
         finished_at=around.clock.now(),
+        statistics=module.statistics(),
     )
 
 

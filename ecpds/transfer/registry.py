@@ -30,6 +30,7 @@ from ecpds.transfer.options import (
     target_of,
     texts,
 )
+from ecpds.transfer.progress import Progress
 
 GROUP: Final = "ecpds.modules"
 
@@ -89,11 +90,17 @@ class Access:
 
     def upload_meter(self, *shared: Throttle) -> Meter:
         """Return the meter of one delivery, with its own rate limit and those it shares."""
-        return _meter(self.upload.rate_throttling, self.uploads + shared)
+        return self._told(_meter(self.upload.rate_throttling, self.uploads + shared))
 
     def retrieval_meter(self, *shared: Throttle) -> Meter:
         """Return the meter of one retrieval, with its own rate limit and those it shares."""
-        return _meter(self.retrieval.rate_throttling, self.retrievals + shared)
+        return self._told(_meter(self.retrieval.rate_throttling, self.retrievals + shared))
+
+    def _told(self, meter: Meter) -> Meter:
+        """Let the meter tell its progress in the log, if that is wanted."""
+        if self.ectrans.progress_every is not None:
+            meter.on_progress = Progress(self.ectrans.progress_every)
+        return meter
 
 
 class Registry:

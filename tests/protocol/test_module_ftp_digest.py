@@ -129,3 +129,10 @@ async def test_commands_around_new_directories() -> None:
         server.answers["SITE"] = [b"500 no\r\n"]
         with pytest.raises(RemoteError):
             await module.mkdir("/d")
+
+
+async def test_old_files_go_first_when_that_is_said() -> None:
+    async with ScriptedFtp() as server, server.session(ignore_delete=False) as module:
+        await module.put("f", BytesSource(b"x"))
+        commands = [one.partition(" ")[0] for one in server.commands]
+        assert commands.index("DELE") < commands.index("STOR")

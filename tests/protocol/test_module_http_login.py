@@ -19,6 +19,7 @@ from ecpds.base.threads import Threads
 from ecpds.model.errors import RemoteAuth, RemoteConfig, RemoteError, RemoteName, RemoteTransient
 from ecpds.model.host import Host
 from ecpds.model.secret import Secret
+from ecpds.modules.http_options import HttpOptions
 from ecpds.transfer.contract import Surroundings, Target
 from ecpds.transfer.proxies import parse_proxy
 from ecpds.transfer.registry import Registry
@@ -274,3 +275,21 @@ def test_proxy_texts() -> None:
     for bad in ("h:1", "ftp://h", "http://", "http://h:99999999"):
         with pytest.raises(RemoteConfig):
             parse_proxy(bad, "x")
+
+
+async def test_redirects_in_a_circle() -> None:
+    async with ScriptedHttp() as server:
+        server.routes["GET /a"] = answer(302, Location="/b")
+        server.routes["GET /b"] = answer(302, Location="/a")
+        async with server.session(dav="no") as module:
+            with pytest.raises(RemoteConfig, match="circle"):
+                await content(module, "/a")
+        assert len(server.asked) == 2
+        async with server.session(dav="no", circular_redirects=True) as module:
+            with pytest.raises(RemoteConfig, match="more than 5"):
+                await content(module, "/a")
+
+
+def test_the_least_version_of_older_set_ups() -> None:
+    assert HttpOptions.read({"http.supportedProtocols": "TLSv1,TLSv1.2"}).least_tls == "TLS"
+    assert HttpOptions.read({"http.supportedProtocols": "TLSv1.3"}).least_tls == "TLSv1.3"

@@ -9,6 +9,7 @@ import pytest
 
 from ecpds.model.errors import RemoteCancelled, RemoteTimeout
 from ecpds.transfer.meter import Meter, SlowRule, Throttle, Watch, watched
+from ecpds.transfer.progress import Progress
 
 
 class Time:
@@ -160,3 +161,14 @@ async def test_a_time_out_of_the_act_itself_stays_its_own() -> None:
 
     with pytest.raises(TimeoutError, match="mine"):
         await watched(act(), Meter(), Watch())
+
+
+def test_progress_is_told_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    now = [0.0]
+    meter = Meter()
+    progress = Progress(timedelta(seconds=10), monotonic=lambda: now[0])
+    for second in range(0, 31, 3):
+        now[0] = float(second)
+        progress(meter)
+    assert len([one for one in caplog.records if "goes on" in one.getMessage()]) == 2
