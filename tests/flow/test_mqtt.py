@@ -162,7 +162,7 @@ async def test_own_payloads_are_templates(tmp_path: Path) -> None:
 async def test_a_durable_session_gets_what_it_missed_after_a_restart(tmp_path: Path) -> None:
     """Messages wait for it, in their order, and survive a kill."""
     async with running(tmp_path, site()) as node:
-        durable = {"clean": False, "found": {0x11: 600}}
+        durable: dict[str, Any] = {"clean": False, "found": {0x11: 600}}
         raw = await node.subscriber(**durable)
         raw.writer.transport.abort()
         for number in range(3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,6 +176,10 @@ class Rig:
         return made
 
 
+def _no_tls() -> ssl.SSLContext:
+    raise AssertionError("there is no TLS here")
+
+
 @asynccontextmanager
 async def mqtt_rig(
     folder: Path,
@@ -184,7 +188,7 @@ async def mqtt_rig(
     test_publish: bool = False,
     memory: BrokerMemory | None = None,
     clock: Clock | None = None,
-    tls: ssl.SSLContext | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> AsyncIterator[Rig]:
     """Run a portal on free ports of loopback."""
     kind = TestGate if test_publish else DiskGate
@@ -192,9 +196,7 @@ async def mqtt_rig(
     settings = MqttSettings(
         listen="127.0.0.1:0", tls_listen="127.0.0.1:0" if tls else "", test_publish=test_publish
     )
-    portal = MqttPortal(
-        gate, settings, lambda: tls or ssl.SSLContext(), clock or SystemClock(), memory
-    )
+    portal = MqttPortal(gate, settings, tls or _no_tls, clock or SystemClock(), memory)
     await portal.start()
     rig = Rig(gate, portal, portal.places["mqtt"][1], portal.places.get("mqtts", ("", 0))[1])
     try:

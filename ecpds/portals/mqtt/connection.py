@@ -61,6 +61,12 @@ class Pipe(Protocol):
     def resume_reading(self) -> None:
         """Call it again."""
 
+    def can_write_eof(self) -> bool:
+        """Whether our direction can be closed alone."""
+
+    def write_eof(self) -> None:
+        """Close our direction after what waits was sent."""
+
     def is_closing(self) -> bool:
         """Whether it is closed or about to be."""
 
@@ -94,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._is_in = False
         self._held = False
         self._deaf = False
+        self._ended = False  # nothing more is sent
         self._work: Packet | None = None
         self._wanted: asyncio.Future[None] | None = None
         self._out: list[bytes] = []
@@ -139,11 +146,21 @@ class Connection(asyncio.Protocol):
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Read no more, send what is gathered, close."""
+        """Take no more, send what is gathered, close.
+
+        Where that is possible the client closes last: to close a socket with something unread in it
+        would reset the connection, and with it the reason that we gave.
+        """
         self._deaf = True
         self._flush()
-        if self._pipe is not None:
-            self._pipe.close()
+        pipe = self._pipe
+        if pipe is not None and not self._ended and not pipe.is_closing():
+            self._ended = True
+            if pipe.can_write_eof():
+                pipe.write_eof()
+                pipe.resume_reading()
+            else:
+                pipe.close()
         self._wake()
 
     def abort(self) -> None:
@@ -178,7 +195,7 @@ class Connection(asyncio.Protocol):
         if not out or pipe is None:
             return
         self._out, self._gathered = [], 0
-        if pipe.is_closing():
+        if self._ended or pipe.is_closing():
             return
         pipe.writelines(out)
         if pipe.get_write_buffer_size() > BACKLOG:

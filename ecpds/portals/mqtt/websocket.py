@@ -227,6 +227,14 @@ class WebSocket(asyncio.Protocol):
         """Call it again."""
         self._transport.resume_reading()
 
+    def can_write_eof(self) -> bool:
+        """Return False: a closing frame ends both directions."""
+        return False
+
+    def write_eof(self) -> None:
+        """Close."""
+        self.close()
+
     def is_closing(self) -> bool:
         """Whether it is closed or about to be."""
         return self._transport.is_closing()
