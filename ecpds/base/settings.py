@@ -142,6 +142,9 @@ class SftpSettings:
     """Table [portal.sftp]: SFTP and SCP."""
 
     listen: str = opt("0.0.0.0:7022", "host:port; empty: off.", reload=False)
+    nist_curves: bool = opt(
+        False, "Offer ECDSA host key and ECDH on NIST curves, which audits call weak.", reload=False
+    )
     auth_timeout: timedelta = opt(seconds(30), "From connect to login.", low=0.1)
     idle_timeout: timedelta = opt(minutes(10), "No request.", low=0.1)
     max_connections: int = opt(1000, "Open connections.", low=1)

@@ -21,6 +21,7 @@ KINDS: Mapping[str, str] = {
     "ssh_host_rsa_key": "ssh-rsa",
 }
 SLOW = "ssh_host_rsa_key"
+NIST = "ssh_host_ecdsa_key"
 RSA_BITS = 4096
 
 

@@ -127,10 +127,16 @@ class SshPortal:
         options = asyncssh.SSHServerConnectionOptions(
             server_factory=asyncssh.SSHServer,
             server_version="ecpds",
-            server_host_keys=[self._keys[name] for name in keys.KINDS if name in self._keys],
+            server_host_keys=[
+                self._keys[name]
+                for name in keys.KINDS
+                if name in self._keys and (self.settings.nist_curves or name != keys.NIST)
+            ],
             encryption_algs=CIPHERS,
             mac_algs=MACS,
-            kex_algs=EXCHANGES,
+            kex_algs=[
+                name for name in EXCHANGES if self.settings.nist_curves or "nistp" not in name
+            ],
             signature_algs=SIGNATURES,
             compression_algs=None,  # a small packet may not become a big one
             kbdint_auth=False,

@@ -29,8 +29,6 @@ from ecpds.base.ssh import KeptGcm, LeanConnection
 MACS = (
     "hmac-sha2-256-etm@openssh.com",
     "hmac-sha2-512-etm@openssh.com",
-    "hmac-sha2-256",
-    "hmac-sha2-512",
 )
 EXCHANGES = (
     "curve25519-sha256",
