@@ -31,6 +31,9 @@ class SchedulerOptions(OptionFamily):
     ageing: timedelta | None = opt(
         None, "A due transfer gains one priority after each so long; none: never.", low=1
     )
+    recover: bool = opt(
+        True, "After giving up, go on by itself when a host answers again; no: wait for a start."
+    )
     standby: Literal["", "yes", "no", "never"] = opt("", "yes: queued becomes StandBy; never: not.")
     lifetime: timedelta | None = opt(None, "Replaces the submitted lifetime.")
     delay: timedelta | None = opt(None, "Added to start and expiry.")

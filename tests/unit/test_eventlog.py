@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ecpds.engine.eventlog import EventFile, EventLog
 from ecpds.engine.telling import Teller
+from ecpds.store.db import Connection
 from tests.node import small_node
 
 NOON = datetime(2031, 5, 4, 12, tzinfo=UTC)
@@ -56,8 +57,12 @@ async def test_only_chosen_types_are_written(tmp_path: Path) -> None:
         events = replace(core.settings.events, types=("PRS",))
         core.settings = replace(core.settings, events=events)
         log, teller, now = EventLog(core), Teller(node="m1"), core.clock.now()
-        for kind in ("PRS", "SYS"):
-            await node.store.write(teller.plain, kind, now=now, status="INIT", outcome="ok")
+
+        def tell(db: Connection) -> None:
+            for kind in ("PRS", "SYS"):
+                teller.plain(db, kind, now=now, status="INIT", outcome="ok")
+
+        await node.store.write(tell)
         await log.drain()
         lines = (core.settings.data_dir / "log" / "events.jsonl").read_text().splitlines()
         assert len(lines) == 1

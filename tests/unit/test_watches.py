@@ -33,7 +33,7 @@ ANN = Actor(name="ann")
 S = TransferStatus
 
 
-def add(db: Connection, now: datetime, name: str = "D", **fields: Any) -> int:
+def add(db: Connection, /, now: datetime, name: str = "D", **fields: Any) -> int:
     """Add a queued transfer."""
     file = files.insert(db, DataFile(id=0, arrived_at=now, stored=True, size=1), {})
     values: dict[str, Any] = {
@@ -183,7 +183,9 @@ def test_a_check_in_the_future_is_due() -> None:
 async def test_mails_about_transfers_and_changes(tmp_path: Path) -> None:
     """One mail for many steps; the first retry is silent; who did not ask gets none."""
     async with small_node(tmp_path) as node:
-        flags = {f"mail_on_{word}": True for word in ("start", "end", "error", "update")}
+        flags: dict[str, Any] = {
+            f"mail_on_{word}": True for word in ("start", "end", "error", "update")
+        }
         await node.destination("D", user_mail="a@example.org; b@example.org", **flags)
         await node.destination("E", user_mail="c@example.org")
         notices = MailNotices(node.core)
