@@ -79,6 +79,9 @@ def parser_of(verb: Verb) -> Parser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code (cli.md section 8)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["--script-worker"]:  # the single executable as a process for scripts
+        importlib.import_module("ecpds.scripting.worker").main()
+        return Exit.DONE
     try:
         code = _run(given)
         sys.stdout.flush()

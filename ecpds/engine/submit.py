@@ -27,7 +27,7 @@ from ecpds.model.errors import (
 )
 from ecpds.model.metadata import check_metadata, product_of
 from ecpds.model.rulesettings import Copy, ForceSettings, alias_copies
-from ecpds.model.status import TransferStatus
+from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.targets import normal_target
 from ecpds.model.tokens import Pieces
 from ecpds.model.transfer import DataFile, Transfer
@@ -92,6 +92,7 @@ class PlannedTransfer:
     event: bool
     is_alias: bool
     max_pending: int
+    is_stopped: bool = False  # `scheduler.forceStop`
     notices: NoticeRule | None = None
 
 
@@ -294,6 +295,7 @@ def _with_copies(
         event=settings.event,
         is_alias=False,
         max_pending=entry.destination.max_pending,
+        is_stopped=entry.scheduler.force_stop and entry.state is StoredState.STOP,
         notices=entry.notices,
     )
     _check_size(entry, size)
@@ -326,6 +328,7 @@ def _copy(
         event=_first(settings.event, first.event),
         is_alias=True,
         max_pending=there.destination.max_pending,
+        is_stopped=there.scheduler.force_stop and there.state is StoredState.STOP,
         notices=there.notices,
     )
 
@@ -381,6 +384,8 @@ def _check_pending(db: Connection, plan: Plan) -> None:
 
 
 def _status(plan: Plan, one: PlannedTransfer, *, replaced: bool) -> TransferStatus:
+    if one.is_stopped:
+        return TransferStatus.STOP
     if not plan.file.stored and not plan.no_retrieval:
         return TransferStatus.SCHE
     if one.standby or plan.temporary:

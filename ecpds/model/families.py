@@ -46,8 +46,12 @@ class SchedulerOptions(OptionFamily):
     requeue_on: str = opt("", "Expression that arbitrates duplicates.", key="requeueon")
     requeue_pattern: str = opt(".*", "Targets it applies to.", key="requeuepattern")
     requeue_ignore: str = opt("", "Targets it does not apply to.", key="requeueignore")
-    reset_queue_on_change: bool = opt(True, "Reload after retrieval.", key="resetQueueOnChange")
-    force_stop: bool = opt(False, "Stop transfers of a stopped destination.", key="forceStop")
+    reset_queue_on_change: bool = opt(
+        True, "Accepted; the queue is never stale here.", key="resetQueueOnChange"
+    )
+    force_stop: bool = opt(
+        False, "What comes while the destination is stopped is stopped too.", key="forceStop"
+    )
     legacy_pause: bool = opt(
         False, "One failing file pauses the whole destination.", key="legacyPause"
     )

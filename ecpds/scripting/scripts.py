@@ -209,6 +209,8 @@ class Scripts:
     async def _start(self) -> _Worker:
         place = importlib.util.find_spec("quickjs")
         folder = "" if place is None or place.origin is None else str(Path(place.origin).parents[1])
+        if getattr(sys, "frozen", False):
+            folder = worker.BUNDLED
         process = await asyncio.create_subprocess_exec(
             *command(), str(self.limits.memory), folder,
             stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={"LC_ALL": "C.UTF-8"}, cwd="/",
@@ -241,8 +243,8 @@ class Scripts:
 
 def command() -> list[str]:
     """Return how the process is started: the file with a bare interpreter, or our own binary."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "--script-worker"]
+    if getattr(sys, "frozen", False):  # our single executable; `cli.main` leads to the worker
+        return [sys.executable, worker.WORD]
     return [sys.executable, "-I", "-S", "-B", os.fspath(worker.__file__)]
 
 

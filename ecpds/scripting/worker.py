@@ -42,6 +42,8 @@ from typing import Any
 
 MOST_REQUEST = 1024 * 1024  # bytes
 MOST_ANSWER = 1024 * 1024
+WORD = "--script-worker"  # first argument of the single executable
+BUNDLED = "-"  # quickjs is found without a path
 CPU_SECONDS = 120  # in the life of one process
 NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 
@@ -268,13 +270,15 @@ def write(data: bytes) -> None:
 
 def main() -> None:
     """Serve requests until the pipe ends; arguments: bytes of memory, path of quickjs."""
-    memory, place = int(sys.argv[1]), sys.argv[2]
+    memory, place = int(sys.argv[-2]), sys.argv[-1]
     if place:
-        sys.path.insert(0, place)
+        if place != BUNDLED:
+            sys.path.insert(0, place)
         import quickjs
 
         quickjs.Context().eval("1")
-        sys.path.pop(0)
+        if place != BUNDLED:
+            sys.path.pop(0)
     json.dumps({"a": [1.5, None]}).encode()
     datetime.datetime.strptime("2030", "%Y")  # noqa: DTZ007 - loads what strptime needs
     hashlib.sha256(b"").hexdigest()
