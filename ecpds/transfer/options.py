@@ -75,6 +75,28 @@ class EctransOptions(OptionFamily):
     close_in_background: bool = opt(
         False, "Do not wait for the end of a session that is not kept.", key="closeAsynchronous"
     )
+    get_handler: bool = opt(
+        False, "A command fetches the content, not the protocol.", key="getHandler"
+    )
+    get_command: str = opt(
+        "",
+        "That command: a program below transfer.file_roots; $source, $target.",
+        key="getHandlerCmd",
+        secret=True,
+    )
+    get_ack: str = opt("", "Text in the last line of its output.", key="getHandlerAck")
+    get_code: int = opt(0, "Its exit code.", key="getHandlerExitCode", low=0, high=255)
+    put_handler: bool = opt(
+        False, "A command sends the content, not the protocol.", key="putHandler"
+    )
+    put_command: str = opt(
+        "",
+        "That command: a program below transfer.file_roots; $source, $target.",
+        key="putHandlerCmd",
+        secret=True,
+    )
+    put_ack: str = opt("", "Text in the last line of its output.", key="putHandlerAck")
+    put_code: int = opt(0, "Its exit code.", key="putHandlerExitCode", low=0, high=255)
     debug: bool = opt(False, "Log every act of every session.")
     progress_every: timedelta | None = opt(
         None, "Log the progress of long transfers so often.", key="putMonitoredInputDelta", low=1

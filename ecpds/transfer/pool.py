@@ -20,6 +20,7 @@ from typing import Any
 
 from ecpds.model.errors import EcpdsError, RemoteError, RemoteTimeout, Stopping
 from ecpds.transfer.contract import Surroundings, Target, TransferModule
+from ecpds.transfer.handlers import handlers_of
 from ecpds.transfer.registry import Access
 from ecpds.transfer.trace import trace
 
@@ -222,7 +223,9 @@ class Pool:
             await self._around.clock.sleep(timedelta(seconds=pause))
 
     async def _open(self, lane: _Lane, access: Access, seconds: float) -> _Idle:
-        target = access.target
+        target, take_over = access.target, None
+        if access.ectrans.put_handler or access.ectrans.get_handler:
+            take_over = handlers_of(target, access.ectrans)
         context = access.module.connect(
             with_connect_time(target, seconds), access.options, self._around
         )
@@ -233,6 +236,8 @@ class Pool:
             raise RemoteTimeout(
                 f"no session with {target.host or target.host_name} in time"
             ) from None
+        if take_over is not None:
+            take_over(module)
         if access.ectrans.debug:
             trace(module)
         asks = type(module).alive is not TransferModule.alive
