@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import backlog, flow, ftp, https, sftp, startup
+from benchmarks.cases import backlog, flow, ftp, https, s3, sftp, startup
 from benchmarks.scene import Case
 
 ALL: tuple[Case, ...] = (
@@ -12,4 +12,5 @@ ALL: tuple[Case, ...] = (
     Case(name="https", share=115, open=https.comparisons),
     Case(name="ftp", share=100, open=ftp.comparisons),
     Case(name="sftp", share=110, open=sftp.comparisons),
+    Case(name="s3", share=90, open=s3.comparisons),
 )

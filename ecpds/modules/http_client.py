@@ -308,6 +308,21 @@ class _Tunnel(aiohttp.TCPConnector):
             raise
 
 
+def _may_need_tls(target: Target, options: HttpOptions) -> bool:
+    """Whether anything may be reached over TLS; a context costs 30 ms."""
+    has_proxy = target.proxy is not None or bool(options.proxy)
+    return options.scheme == "https" or options.max_redirects > 0 or has_proxy
+
+
+async def _context(target: Target, options: HttpOptions, around: Surroundings) -> ssl.SSLContext:
+    verify = target.tls.verify and options.ssl_validation
+    trust = replace(target.tls, verify=verify)
+    context = await around.threads.run("disk", client_context, trust, minimum=options.least_tls)
+    if not options.strict:
+        context.check_hostname = False
+    return context
+
+
 async def _connector(
     target: Target,
     options: HttpOptions,
@@ -315,11 +330,7 @@ async def _connector(
     egress: Egress,
     tunnel: Proxy | None,
 ) -> aiohttp.TCPConnector:
-    verify = target.tls.verify and options.ssl_validation
-    trust = replace(target.tls, verify=verify)
-    context = await around.threads.run("disk", client_context, trust, minimum=options.least_tls)
-    if not options.strict:
-        context.check_hostname = False
+    context = await _context(target, options, around) if _may_need_tls(target, options) else False
     tuning = target.sockets
 
     def make(info: Any) -> socket.socket:

@@ -133,6 +133,7 @@ class S3Client:
             auth_header=False,
             proxy=options.proxy,
             keep_alive=options.keep_alive,
+            max_redirects=0,
         )
         async with HttpClient.open(there, http_options, around) as http:
             yield cls(http, endpoint, target, options, around)

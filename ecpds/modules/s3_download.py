@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+import aiohttp
 from crc32c import crc32c
 
 from ecpds.model.errors import ConnectionLost, EcpdsError, RemoteError, RemoteVerify
@@ -70,36 +71,37 @@ class Download:
         """
         position = self._offset
         first, end, tag = await self._first(position, position + ranges.size)
-        yield first
-        position += len(first)
+        for block in first:
+            yield block
+        position = min(position + ranges.size, end)
         if tag:
             self._call = replace(self._call, headers={**self._call.headers, "If-Match": tag})
         while position < end:
             until = min(position + ranges.size * ranges.at_once, end)
             starts = range(position, until, ranges.size)
-            for piece in await self._side_by_side(starts, ranges.size, end):
-                yield piece
+            for blocks in await self._side_by_side(starts, ranges.size, end):
+                for block in blocks:
+                    yield block
             position = until
 
-    async def _first(self, start: int, stop: int) -> tuple[bytes, int, str]:
+    async def _first(self, start: int, stop: int) -> tuple[list[bytes], int, str]:
         call = replace(_ranged(self._call, f"{start}-{stop - 1}"), accepted=(416,))
-        answer = await self._client.demand(call, longest=stop - start)
-        if answer.status == 416 and start == 0:
-            return b"", 0, ""  # nothing in it: no first byte either
-        end = check_range(answer.status, answer.headers, start, call.about)
-        if len(answer.content) != min(stop, end) - start:
-            raise ConnectionLost(f"{call.about}: a range ends too early")
-        return answer.content, end, answer.headers.get("ETag", "")
+        async with self._client.ask(call) as response:
+            if response.status == 416 and start == 0:
+                return [], 0, ""  # nothing in it: no first byte either
+            end = check_range(response.status, response.headers, start, call.about)
+            tag = response.headers.get("ETag", "")
+            return await _blocks(response, min(stop, end) - start, call.about), end, tag
 
-    async def _side_by_side(self, starts: range, size: int, end: int) -> list[bytes]:
+    async def _side_by_side(self, starts: range, size: int, end: int) -> list[list[bytes]]:
         failures: list[EcpdsError] = []
 
-        async def one(start: int) -> bytes:
+        async def one(start: int) -> list[bytes]:
             try:
                 return await self._range(start, min(start + size, end))
             except EcpdsError as error:
                 failures.append(error)
-                return b""
+                return []
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(start)) for start in starts]
@@ -107,13 +109,22 @@ class Download:
             raise failures[0]
         return [task.result() for task in tasks]
 
-    async def _range(self, start: int, stop: int) -> bytes:
+    async def _range(self, start: int, stop: int) -> list[bytes]:
         call = _ranged(self._call, f"{start}-{stop - 1}")
-        answer = await self._client.demand(call, longest=stop - start)
-        check_range(answer.status, answer.headers, start, call.about)
-        if len(answer.content) != stop - start:
-            raise ConnectionLost(f"{call.about}: a range ends too early")
-        return answer.content
+        async with self._client.ask(call) as response:
+            check_range(response.status, response.headers, start, call.about)
+            return await _blocks(response, stop - start, call.about)
+
+
+async def _blocks(response: aiohttp.ClientResponse, size: int, about: str) -> list[bytes]:
+    """Return exactly `size` bytes as they came: joined they would only be copied once more."""
+    blocks, left = [], size
+    while left >= 0 and (block := await response.content.readany()):
+        blocks.append(block)
+        left -= len(block)
+    if left:
+        raise ConnectionLost(f"{about}: a range has another length than asked for")
+    return blocks
 
 
 def _ranged(call: Call, text: str) -> Call:

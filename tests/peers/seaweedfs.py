@@ -28,7 +28,7 @@ def _identities(login: str, password: str) -> str:
     return json.dumps({"identities": [{"name": "feed", "credentials": keys, "actions": actions}]})
 
 
-def _command(folder: Path, port: range, identities: Path, volume_mb: int) -> list[str | Path]:
+def _command(folder: Path, port: range, identities: Path) -> list[str | Path]:
     numbers = iter(port)
     options: dict[str, object] = {
         "dir": folder,
@@ -42,7 +42,7 @@ def _command(folder: Path, port: range, identities: Path, volume_mb: int) -> lis
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "master.telemetry": "false",
-        "master.volumeSizeLimitMB": volume_mb,
+        "master.volumeSizeLimitMB": 1024,
         "volume.max": 1000,  # seven for each bucket
         "volume.minFreeSpace": 0,
         "volume.preStopSeconds": 0,
@@ -55,24 +55,37 @@ def _command(folder: Path, port: range, identities: Path, volume_mb: int) -> lis
 
 
 @contextmanager
-def seaweed_server(folder: Path, *, volume_mb: int = 1024) -> Iterator[Service]:
-    """Run a service until the block is left; data goes to `folder`."""
+def _started(folder: Path) -> Iterator[tuple[Child, Service]]:
+    """Start a service, and end it when the block is left; data goes to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    service_login, password = "feed" + secrets.token_hex(4), secrets.token_urlsafe(24)
+    login, password = "feed" + secrets.token_hex(4), secrets.token_urlsafe(24)
     identities = folder / "identities.json"
-    identities.write_text(_identities(service_login, password))
+    identities.write_text(_identities(login, password))
     with ports.reserved() as block:
-        command = _command(folder, block, identities, volume_mb)
+        command = _command(folder, block, identities)
         child = Child("seaweedfs", command, folder / "output", cwd=folder)
         try:
-            asyncio.run(wait_ready(child, "127.0.0.1", block[0]))
-            service = Service(
-                name="SeaweedFS", port=block[0], login=service_login, password=password
-            )
-            _wait_writable(child, service)
-            yield service
+            yield child, Service(name="SeaweedFS", port=block[0], login=login, password=password)
         finally:
             child.kill()
+
+
+@contextmanager
+def seaweed_server(folder: Path) -> Iterator[Service]:
+    """Run a service until the block is left; outside of any loop."""
+    with _started(folder) as (child, service):
+        asyncio.run(wait_ready(child, "127.0.0.1", service.port))
+        _wait_writable(child, service)
+        yield service
+
+
+@asynccontextmanager
+async def serving_seaweed(folder: Path) -> AsyncIterator[Service]:
+    """Run a service until the block is left."""
+    with _started(folder) as (child, service):
+        await wait_ready(child, "127.0.0.1", service.port)
+        await asyncio.to_thread(_wait_writable, child, service)
+        yield service
 
 
 def _wait_writable(child: Child, service: Service) -> None:
