@@ -50,6 +50,8 @@ class Signer:
         """Return all headers of a request, and further parts of its query."""
         now = self._around.clock.now().astimezone(UTC)
         found = {**headers, "x-ms-version": VERSION, "x-ms-date": _http_time(now)}
+        if call.method == "PUT":  # else aiohttp adds one that is not signed
+            found.setdefault("Content-Type", "application/octet-stream")
         if self._key:
             found["Authorization"] = self._shared_key(call, path, found)
             return found, ()
