@@ -92,6 +92,7 @@ class Store:
         self._failpoints = failpoints or Failpoints()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._local = threading.local()
+        self._here: Connection | None = None  # the event loop's own, for `glance`
         self._opened: list[Connection] = []
         self._lock = threading.Lock()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ecpds-reader")
@@ -204,6 +205,22 @@ class Store:
             raise StoreError("the store is closed")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read_here, fn, args, kwargs)
+
+    def glance(
+        self, fn: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run `fn(db, …)` here in the loop: a look-up by key, a few rows, never a scan.
+
+        A hand-over to a reader takes longer than that, and many times longer on a busy machine.
+        A reader of the write-ahead log waits for nobody.
+        """
+        if self._here is None:
+            if self._closed:
+                raise StoreError("the store is closed")
+            self._here = self.connect(read_only=True)
+            with self._lock:
+                self._opened.append(self._here)
+        return fn(self._here, *args, **kwargs)
 
     def _read_here(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
         db = getattr(self._local, "db", None)
@@ -335,6 +352,7 @@ class Store:
         self._calls.put(None)
         self._writer.join()
         self._readers.shutdown(wait=True)
+        self._here = None
         for db in self._opened:
             db.close()
 

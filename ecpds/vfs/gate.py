@@ -120,7 +120,7 @@ class PortalGate(Gate):
             teller=Teller(node=core.node),
             recorder=Recorder(core.store),
             quotas=Quotas(core.store),
-            looks=Looks(core.store, looking.look_file),
+            looks=Looks(core.store, looking.look_named, looking.look_file),
         )
         self._profiles = Profiles(core)
         self._defender = Defender(security, core.clock)

@@ -71,6 +71,18 @@ def _elsewhere(entry: DestinationEntry, place: Place, found: Entry, own: int | N
     return None if inner == place.inner else inner
 
 
+def look_named(
+    db: Connection, entry: DestinationEntry, place: Place, *, now: datetime
+) -> Looked[Entry] | None:
+    """Return the file with just that name; None when a longer look is needed to tell."""
+    if place.is_top or entry.destination.group_by_date:
+        return None
+    found = portal.newest(db, entry.name, place.inner, now=now)
+    if found is None:
+        return None
+    return Looked(found=found, metadata=files.metadata(db, found.file))
+
+
 def look_file(
     db: Connection, entry: DestinationEntry, place: Place, *, now: datetime
 ) -> Looked[Entry]:

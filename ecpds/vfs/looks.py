@@ -1,7 +1,9 @@
 """Files that were looked at a moment ago, so that a file fetched again and again costs no look-up.
 
-What is kept is valid as long as nothing was committed that could change it: the store counts those
-commits, and a hit compares the count (read-your-writes over all protocols rests on that).
+A name is looked up in the loop itself, which takes less than the hand-over to a reader; whatever
+that does not find (directories, dates, numbers) takes the longer way.  What is kept is valid as
+long as nothing was committed that could change it: the store counts those commits, and a hit
+compares the count (read-your-writes over all protocols rests on that).
 """
 
 from __future__ import annotations
@@ -32,6 +34,15 @@ class _Kept:
     looked: Looked[Entry]
 
 
+class LookNamed(Protocol):
+    """A function that finds a file by its name with a seek or two: `looking.look_named`."""
+
+    def __call__(
+        self, db: Connection, entry: DestinationEntry, place: Place, *, now: datetime
+    ) -> Looked[Entry] | None:
+        """Return the file with just that name, if it can be told so easily."""
+
+
 class Look(Protocol):
     """A reader's function that finds a file: `looking.look_file`."""
 
@@ -44,20 +55,31 @@ class Look(Protocol):
 class Looks:
     """The files found last."""
 
-    def __init__(self, store: Store, look: Look) -> None:
+    def __init__(self, store: Store, look_named: LookNamed, look: Look) -> None:
         self._store = store
+        self._look_named = look_named
         self._look = look
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
 
     async def file(self, entry: DestinationEntry, place: Place, *, now: datetime) -> Looked[Entry]:
-        """Return the file at a place, as the function given does."""
+        """Return the file at a place; raises as the longer look does."""
+        found = self.named(entry, place, now=now)
+        if found is not None:
+            return found
+        looked: Looked[Entry] = await self._store.read(self._look, entry, place, now=now)
+        return looked
+
+    def named(
+        self, entry: DestinationEntry, place: Place, *, now: datetime
+    ) -> Looked[Entry] | None:
+        """Return the file with just that name; None when a longer look is needed to tell."""
         key = (entry.name, place.inner)
         kept = self._kept.get(key)
         if kept is not None and self._holds(kept, entry, now):
             return kept.looked
         changes = self._store.changes
-        looked = await self._store.read(self._look, entry, place, now=now)
-        if looked.inner is None:  # asked for by its name
+        looked = self._store.glance(self._look_named, entry, place, now=now)
+        if looked is not None:
             self._kept[key] = _Kept(changes, entry, looked)
             self._kept.move_to_end(key)
             if len(self._kept) > MOST:

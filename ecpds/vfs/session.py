@@ -134,10 +134,14 @@ class PortalSession(Session):
         if place.entry is None:
             return upper_node(place.path)
         core = self._services.core
+        shown = self._facts.options.list_time
+        named = self._services.looks.named(place.entry, place, now=core.clock.now())
+        if named is not None:
+            return named.node(place, place.entry, shown)
         own = self._own.get((place.destination, place.inner))
         looked = await core.store.read(looking.look, place.entry, place, own, now=core.clock.now())
         self._check_real(place, looked.inner)
-        return looked.node(place, place.entry, self._facts.options.list_time)
+        return looked.node(place, place.entry, shown)
 
     def _check_real(self, place: Place, inner: str | None) -> None:
         """Hide what is asked for by its number and lies where the user may not look."""

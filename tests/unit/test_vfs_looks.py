@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from ecpds.model.errors import NotFound
-from ecpds.vfs import layouts
+from ecpds.store import portal
 from tests.clock import FakeClock
 from tests.tree import Tree, tree
 
@@ -24,7 +24,7 @@ async def fetched(t: Tree, path: str) -> bytes:
 async def test_a_second_fetch_needs_no_look_up(tmp_path: Path) -> None:
     """Although the first one was recorded."""
     seen: list[str] = []
-    find = layouts.find
+    find = portal.newest
 
     def counted(*args: object, **kwargs: object) -> object:
         seen.append("look")
@@ -32,7 +32,7 @@ async def test_a_second_fetch_needs_no_look_up(tmp_path: Path) -> None:
 
     async with tree(tmp_path) as t:
         await t.put("/NORTH/a", b"one")
-        with patch.object(layouts, "find", counted):
+        with patch.object(portal, "newest", counted):
             for _ in range(5):
                 assert await fetched(t, "/NORTH/a") == b"one"
     assert len(seen) == 1
