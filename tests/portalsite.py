@@ -11,15 +11,21 @@ from typing import Any
 
 import aiohttp
 import asyncssh
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials as Pair
 
-from ecpds.base.settings import FtpSettings, HttpsSettings, SftpSettings
+from ecpds.base.settings import FtpSettings, HttpsSettings, S3Settings, SftpSettings
+from ecpds.engine.operations.accounts import Credentials
 from ecpds.engine.operations.actor import SYSTEM
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.model.host import Host, HostRole
+from ecpds.model.secret import Secret
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
 from ecpds.portals.ftp import FtpPortal
 from ecpds.portals.https.app import HttpsPortal
+from ecpds.portals.s3.service import PREFIX, S3Service
 from ecpds.portals.ssh.server import SshPortal
 from ecpds.store import transfers
 from ecpds.vfs.desks import make_desks
@@ -28,6 +34,22 @@ from tests.protocol.ftprig import Client
 from tests.protocol.ftprig import Tls as Certificates
 from tests.protocol.https_site import Got, basic
 from tests.protocol.sshrig import _rsa_host_key
+
+S3_SECRET = "s3cret" * 4
+
+
+def signed(
+    method: str,
+    url: str,
+    *,
+    user: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the headers of a request that botocore signs for a user with `Site.s3_key`."""
+    request = AWSRequest(method, url, headers=dict(headers or {}), data=body)
+    S3SigV4Auth(Pair(f"KEY{user}", S3_SECRET), "s3", "us-east-1").add_auth(request)
+    return dict(request.headers.items())
 
 
 @dataclass(kw_only=True)
@@ -61,6 +83,17 @@ class Site:
             method, self.url + path, data=body, headers=sent, allow_redirects=False
         ) as answer:
             return Got(answer.status, answer.headers, await answer.read(), {})
+
+    async def s3_key(self, login: str) -> None:
+        """Give a user a key pair; `s3` signs with it."""
+        stored = await self.node.accounts.user(login)
+        given = Credentials(s3_keys=[(f"KEY{login}", Secret(S3_SECRET))])
+        await self.node.accounts.put_user(stored.user, given, SYSTEM)
+
+    async def s3(self, method: str, target: str, *, user: str = "alice", body: bytes = b"") -> Got:
+        """Send one signed request for something below `/s3`."""
+        headers = signed(method, f"{self.url}/s3{target}", user=user, body=body)
+        return await self.ask(method, f"/s3{target}", user="", body=body or None, headers=headers)
 
     @asynccontextmanager
     async def ftp(self, user: str = "alice", password: str = "secret") -> AsyncIterator[Client]:
@@ -141,6 +174,7 @@ async def site(
             core.clock,
             "m1",
             desks=make_desks(core, node.gate),
+            doors=[S3Service(node.gate, S3Settings(), core.threads, core.clock, prefix=PREFIX)],
         )
         servers = (ftp, sftp, https)
         ports = [(await server.start())[0][1] for server in servers]

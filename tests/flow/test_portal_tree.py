@@ -23,8 +23,11 @@ S = TransferStatus
 
 async def test_ex_22_one_file_through_all_doors(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
+        await s.s3_key("alice")
         async with s.sftp() as sftp, sftp.open("/DATA/NORTH/a/1", "wb") as file:
             await file.write(b"content")
+        keys = await s.s3("GET", "/NORTH?list-type=2&prefix=a%2F")
+        assert (keys.status, "<Key>a/1</Key>" in keys.text) == (200, True)
         found = await s.ask("HEAD", "/ecpds/data/file/NORTH/a/1")
         assert (found.status, found.headers["Content-Length"]) == (200, "7")
         assert found.headers["ETag"] == '"00000000-0000-0001-0000-000000000000"'
@@ -34,7 +37,10 @@ async def test_ex_22_one_file_through_all_doors(tmp_path: Path) -> None:
             assert await ftp("SIZE /NORTH/a/1") == (213, "7")
             assert await ftp.get("RETR /DATA/NORTH/a/1") == b"content"
             assert (await s.ask("GET", "/ecpds/data/file/NORTH/a/1")).body == b"content"
-            assert (await s.ask("DELETE", "/ecpds/data/file/NORTH/a/1")).status == 204
+            shown = await s.ask("HEAD", "/webdav/NORTH/a/1")
+            assert shown.headers["ETag"] == found.headers["ETag"]
+            assert (await s.s3("HEAD", "/NORTH/a/1")).headers["ETag"] == found.headers["ETag"]
+            assert (await s.ask("DELETE", "/webdav/NORTH/a/1")).status == 204
             assert (await ftp("SIZE /NORTH/a/1"))[0] == 550
         assert (await s.ask("HEAD", "/ecpds/data/file/NORTH/a/1")).status == 404
         await s.node.gate.close()
@@ -52,6 +58,12 @@ async def test_ex_21_known_paths_without_dir(tmp_path: Path) -> None:
             await ftp.passive()
             assert (await ftp("LIST /NORTH"))[0] == 550
         assert (await s.ask("GET", "/ecpds/data/list/NORTH")).status == 403
+        await s.s3_key("alice")
+        denied = await s.s3("GET", "/NORTH?list-type=2")
+        assert (denied.status, "<Code>AccessDenied</Code>" in denied.text) == (403, True)
+        assert (await s.s3("GET", "/NORTH/a")).body == b"content"
+        got = await s.ask("PROPFIND", "/webdav/NORTH", headers={"Depth": "1"})
+        assert got.status == 403
 
 
 async def test_ex_24_open_access(tmp_path: Path) -> None:
@@ -72,6 +84,11 @@ async def test_ex_24_open_access(tmp_path: Path) -> None:
         denied = await s.ask("PUT", "/ecpds/data/file/NORTH/b", user="pub", body=b"x")
         assert denied.status == 403
         assert (await s.ask("GET", "/ecpds/home/alice/", user="")).status == 401
+        listed = await s.ask("GET", "/s3/pub/", user="")
+        assert (listed.status, "NORTH/" in listed.text) == (200, True)
+        for path in ("/s3/pub/NORTH/b", "/webdav/NORTH/b"):
+            user = "pub" if "webdav" in path else ""
+            assert (await s.ask("PUT", path, user=user, body=b"x")).status == 403
 
 
 async def test_ex_25_a_broken_upload_survives_a_restart(tmp_path: Path) -> None:
