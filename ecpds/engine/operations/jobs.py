@@ -208,6 +208,7 @@ class JobOperations:
             log.warning("job failed", job=job.id, reason=error.message)
             failure = {"id": None, "code": error.code, "message": error.message}
             changed = replace(job, state="failed", errors=(*job.errors, failure))
+        self._core.failpoints.hit("job.acted")
         await self._core.store.write(jobs.save, changed, now=self._core.clock.now())
         self._core.failpoints.hit("job.saved")
         self._core.bus.tell("job", job.id)
