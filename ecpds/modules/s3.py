@@ -137,6 +137,10 @@ class S3Module(TransferModule[S3Options]):
         """Return the address of the service, once it was asked something."""
         return self._client.peer
 
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the last connection."""
+        return self._client.statistics()
+
     def _split(self, name: str) -> tuple[str, str]:
         bucket, key = self._client.endpoint.split(self._target.directory, name)
         if not key or key.endswith("/"):

@@ -143,6 +143,10 @@ class S3Client:
         """Return the address of the service, once it was asked something."""
         return self._http.peer
 
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the last connection."""
+        return self._http.statistics()
+
     @property
     def is_secure(self) -> bool:
         """Whether requests go over TLS."""

@@ -146,6 +146,10 @@ class WebdavModule(TransferModule[WebdavOptions]):
         """Return the address of the server, once it was asked something."""
         return self._client.peer
 
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the last connection."""
+        return self._client.statistics()
+
     def _name(self, name: str) -> str:
         """Return the path of a name on the server: all are below `webdav.path`."""
         base = self._options.path.strip("/")

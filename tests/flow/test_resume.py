@@ -33,7 +33,7 @@ SIZE = 48 * 1024 * 1024
 CONTENT = bytes(range(251)) * (SIZE // 251 + 1)
 CONTENT = CONTENT[:SIZE]
 NAMES = ("sftp-openssh", "ftp-vsftpd", "ftp-proftpd-tls", "http-nginx-dav")
-PUTS = [case for case in CASES if case.name in NAMES[:3]]
+PUTS = [case for case in CASES if case.name in (*NAMES[:3], "s3-rclone-tls")]
 GETS = [case for case in CASES if case.name in NAMES]
 ANN = Actor(name="ann")
 S = TransferStatus
