@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from ecpds.engine import importtables as tables
+from ecpds.engine.importecauth import METHOD, as_sftp, inactive, is_ecauth
 from ecpds.model.errors import ConfigError, EcpdsError, InputError
 from ecpds.model.names import checked, nearest
 from ecpds.model.options import END, Catalogue, parse_properties
@@ -149,6 +150,10 @@ class _Import:
         )
         if isinstance(method, Mapping):
             method = method.get("name")
+        was_ecauth = is_ecauth(str(method or ""), self._modules)
+        if was_ecauth:
+            self._out.tell("mapped", "host", name, "method", f"{method} is {METHOD}, inactive")
+            method = METHOD
         method = self._method_of(str(method or ""), name)
         self._by_id[number or name] = name if method else ""
         if not method:
@@ -157,6 +162,8 @@ class _Import:
         host |= self._fields("host", name, plain, tables.HOST)
         host |= self._options("host", name, str(plain.get("properties") or plain.get("data") or ""),
                               str(plain.get("script") or ""))  # fmt: skip
+        if was_ecauth:
+            host = inactive(host)
         self._directory(host)
         self._hosts[name] = host
         self._out.tell("kept", "host", name)
@@ -320,6 +327,9 @@ class _Import:
     def _options(self, scope: str, name: str, text: str, script: str) -> Document:
         """Return `options`, `script` and `legacy` of a properties text."""
         given, own = self._parsed(scope, name, text)
+        given, left = as_sftp(given) if scope == "host" else (given, {})
+        for key, why in left.items():
+            self._out.tell("skipped", scope, name, key, why)
         options: Document = {}
         rules: Document = {}
         for key, value in given.items():

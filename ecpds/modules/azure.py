@@ -3,7 +3,7 @@
 A blob appears when all of it has arrived, so that no temporary name is needed.  Small content is
 one request; larger content goes up in blocks that wait at the service, up to a week, until they are
 committed, and is gone on with after a break.  The requests are signed by ourselves: why, says
-docs/decisions/0014-object-stores.md.
+docs/decisions/0021-object-stores.md.
 
 Spec: transfer-modules-protocols.md section 6; Microsoft "Blob service REST API".
 """

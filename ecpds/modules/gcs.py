@@ -2,7 +2,7 @@
 
 An object appears when all of it has arrived, so that no temporary name is needed.  Small content is
 one request; larger content goes through a resumable session (`gcs_upload`).  The requests are made
-by ourselves: why, says docs/decisions/0014-object-stores.md.
+by ourselves: why, says docs/decisions/0021-object-stores.md.
 
 Spec: transfer-modules-protocols.md section 7; Google "Cloud Storage JSON API".
 """

@@ -86,7 +86,7 @@ def test_hosts(found: Imported) -> None:
 def test_what_was_refused_says_why(found: Imported) -> None:
     refused = lines(found, "refused")
     for text in (
-        "host old method: genericEcauth is not available here",
+        "host old method: genericTelnet is not available here",
         "destination ARCHIVE hosts: no host '99'",
         "destination bad name name: ",
         "alias MET->NOWHERE : MET -> NOWHERE: both must be in the document",
