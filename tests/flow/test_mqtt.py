@@ -80,9 +80,9 @@ class Node:
 
 
 @asynccontextmanager
-async def running(folder: Path, document: dict[str, Any]) -> AsyncIterator[Node]:
+async def running(folder: Path, document: dict[str, Any], **settings: str) -> AsyncIterator[Node]:
     """Run a daemon with that site."""
-    environment = {"ECPDS_MQTT__LISTEN": "127.0.0.1:0"}
+    environment = {"ECPDS_MQTT__LISTEN": "127.0.0.1:0", **settings}
     daemon = DaemonProcess(folder, environment=environment)
     await daemon.command("init")
     await daemon.apply(document)
