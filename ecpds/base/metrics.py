@@ -34,6 +34,12 @@ class Metrics:
         self.transfers = Gauge(
             "ecpds_transfers", "Live transfers", ["destination", "status"], registry=registry
         )
+        self.late = Gauge(
+            "ecpds_transfers_late",
+            "Transfers past their scheduled time, of monitored destinations",
+            ["destination"],
+            registry=registry,
+        )
         self.acquisition_runs = Counter(
             "ecpds_acquisition_runs_total", "Discoveries", ["host", "result"], registry=registry
         )

@@ -8,12 +8,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ecpds.base.tasks import every
-from ecpds.engine import ageing, clockwatch, groups, guard, hostchecks, mailnotices, recovering
+from ecpds.engine import (
+    ageing,
+    clockwatch,
+    groups,
+    guard,
+    hostchecks,
+    lateness,
+    mailnotices,
+    recovering,
+)
 from ecpds.engine.ageing import Ageing
 from ecpds.engine.clockwatch import ClockWatch
 from ecpds.engine.groups import GroupWatch
 from ecpds.engine.guard import Guard
 from ecpds.engine.hostchecks import HostChecks
+from ecpds.engine.lateness import Lateness
 from ecpds.engine.mailnotices import MailNotices
 from ecpds.engine.recovering import Recovering
 
@@ -31,6 +41,7 @@ class Watches:
         self.host_checks = HostChecks(core, engine.breakers)
         self.mail = MailNotices(core)
         self.ageing = Ageing(core)
+        self.lateness = Lateness(core)
         self.recovering = Recovering(core, engine.breakers)
         self.groups = GroupWatch(core, engine.poke)
         self.clock = ClockWatch(core, self._stepped_back, engine.retention.hold)
@@ -42,6 +53,7 @@ class Watches:
             "host checks": (hostchecks.LOOK_EVERY, self.host_checks.look),
             "mail notices": (mailnotices.LOOK_EVERY, self.mail.look),
             "ageing": (ageing.LOOK_EVERY, self.ageing.look),
+            "lateness": (lateness.LOOK_EVERY, self.lateness.look),
             "recovering": (recovering.LOOK_EVERY, self.recovering.look),
             "groups": (groups.LOOK_EVERY, self.groups.look),
             "clock": (clockwatch.LOOK_EVERY, self.clock.look),

@@ -66,6 +66,7 @@ OLD_OBJECT = statement("""
     INSERT INTO replaced_object (volume, object_key, replaced_at)
     SELECT volume, object_key, :now FROM data_file WHERE id = :id AND object_key != ''
     ON CONFLICT DO NOTHING""")
+NOT_COPIED = statement("UPDATE transfer SET proxy_host = '' WHERE data_file = :id")
 RETRIEVAL = statement(
     """
     UPDATE data_file SET retrieval_count = :count, retrieval_at = :at WHERE id = :id""",
@@ -173,6 +174,7 @@ def replace_content(
     """Give the file of that id new content and facts: instance + 1, the old object is let go."""
     db.execute(OLD_OBJECT.sql, {"id": file.id, "now": to_micros(now)})
     db.execute(REPLACE.sql, _values(file) | {"id": file.id})
+    db.execute(NOT_COPIED.sql, {"id": file.id})
     db.execute(CLEAR_METADATA.sql, {"id": file.id})
     _set_metadata(db, file.id, metadata)
 

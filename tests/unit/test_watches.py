@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email import message_from_bytes
 from pathlib import Path
@@ -19,12 +20,14 @@ from ecpds.engine.operations.actor import SYSTEM, Actor
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.submit import Submission
-from ecpds.model.errors import StorageFull
+from ecpds.model.destination import DestinationState
+from ecpds.model.errors import RemoteCancelled, StorageFull
 from ecpds.model.host import Host
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import DataFile, Reason
-from ecpds.store import files, history, transfers
+from ecpds.store import destinations, files, history, transfers
 from ecpds.store.db import Connection
+from ecpds.transfer.meter import Meter
 from tests.clock import START, FakeClock
 from tests.node import SmallNode, small_node
 
@@ -225,3 +228,65 @@ def test_a_suspect_host_is_used_after_its_probe() -> None:
     assert breakers.next_probe() == START + timedelta(seconds=30)
     breakers.succeeded("A")
     assert breakers.open_reason("A", version=1) is None
+
+
+async def test_late_transfers_of_monitored_destinations_are_counted(tmp_path: Path) -> None:
+    clock = FakeClock(START)
+    async with small_node(tmp_path, clock=clock) as node:
+        await node.destination("D")
+        await node.destination("E", monitor=False)
+        for name in "DDE":
+            await node.store.write(add, START, name)
+        late = node.core.metrics.late
+        await node.engine.watches.lateness.look()
+        assert next(iter(late.collect())).samples == []
+        clock._now += timedelta(minutes=11)
+        await node.engine.watches.lateness.look()
+        (sample,) = next(iter(late.collect())).samples
+        assert (sample.labels, sample.value) == ({"destination": "D"}, 2.0)
+
+
+async def test_what_runs_an_hour_after_a_graceful_stop_is_interrupted(tmp_path: Path) -> None:
+    """schedulers.md 4.7: at most an hour to finish."""
+    clock = FakeClock(START)
+    async with small_node(tmp_path, clock=clock) as node:
+        await node.destination("D")
+        scheduler = node.engine._dissemination("D")
+        scheduler.running = 1
+        await node.destinations.stop("D", ANN)
+        meter = Meter()
+
+        @dataclass
+        class Entry:
+            name: str = "D"
+
+        @dataclass
+        class Claim:
+            entry: Entry
+
+        @dataclass
+        class Running:
+            claimed: Claim
+            meter: Meter
+
+        node.engine.attempts.running[1] = Running(Claim(Entry()), meter)  # type: ignore[assignment]  # what is asked of it
+        async with asyncio.TaskGroup() as group:
+            assert await scheduler._start_due(group) == START + timedelta(hours=1)
+            meter.add(1)
+            clock._now += timedelta(hours=1)
+            await scheduler._start_due(group)
+        with pytest.raises(RemoteCancelled):
+            meter.add(1)
+        node.engine.attempts.running.clear()
+
+
+async def test_a_destination_that_wants_it_begins_anew_after_a_change(tmp_path: Path) -> None:
+    """stopIfDirty: first host, first round."""
+    async with small_node(tmp_path) as node:
+        for name, dirty in (("D", True), ("E", False)):
+            await node.destination(name, stop_if_dirty=dirty)
+            state = DestinationState(current_host="b", failures=3, round=4)
+            await node.store.write(destinations.set_run, name, state)
+            await node.destination(name, stop_if_dirty=dirty, comment="changed")
+        found = [await node.store.read(destinations.state, name) for name in "DE"]
+        assert [(one.current_host, one.round) for one in found if one] == [("", 1), ("b", 4)]
