@@ -30,7 +30,7 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 LONGEST_LINK = 7 * 24 * 3600  # seconds that a presigned address may be good for
 SIGNING_KEYS = 256  # derived keys that are kept
 _FIELDS = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]+)")
-_DATE = re.compile(r"\d{8}T\d{6}Z")
+_DATE = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
 _SPACES = re.compile(r" {2,}")
 
@@ -185,10 +185,12 @@ def read_scope(credential: str, name: str) -> tuple[str, str]:
 
 def read_moment(text: str) -> datetime | None:
     """Return the time of an x-amz-date, None when it is none."""
-    if not _DATE.fullmatch(text):
+    found = _DATE.fullmatch(text)
+    if found is None:
         return None
+    year, month, day, hour, minute, second = map(int, found.groups())
     try:
-        return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
@@ -215,14 +217,10 @@ def _of_header(ask: Ask, field: str, *, now: datetime, skew: timedelta) -> Claim
             ServerTime=now.isoformat(),
             MaxAllowedSkewMilliseconds=str(int(skew.total_seconds() * 1000)),
         )
-    stamp = f"{moment:%Y%m%dT%H%M%SZ}"
+    stamp = ask.headers.get("x-amz-date", "") or f"{moment:%Y%m%dT%H%M%SZ}"
     if scope[:8] != stamp[:8]:
         raise S3Error("AuthorizationHeaderMalformed", "The Credential is of another date.")
-    payload = ask.headers.get("x-amz-content-sha256", "")
-    if not payload:
-        if ask.body.present:
-            raise S3Error("InvalidRequest", "Missing required header: x-amz-content-sha256")
-        payload = EMPTY
+    payload = _payload(ask)
     signed = found["SignedHeaders"].split(";")
     _check_signed(ask.headers, signed)
     return Claim(
@@ -231,9 +229,16 @@ def _of_header(ask: Ask, field: str, *, now: datetime, skew: timedelta) -> Claim
     )  # fmt: skip
 
 
+def _payload(ask: Ask) -> str:
+    text = ask.headers.get("x-amz-content-sha256", "")
+    if not text and ask.body.present:
+        raise S3Error("InvalidRequest", "Missing required header: x-amz-content-sha256")
+    return text or EMPTY
+
+
 def _moment(headers: Mapping[str, str]) -> datetime | None:
-    stamp = headers.get("x-amz-date", "") or headers.get("date", "")
-    return read_moment(stamp) or parse_date(stamp)
+    stamp = headers.get("x-amz-date", "")
+    return read_moment(stamp) if stamp else parse_date(headers.get("date", ""))
 
 
 def _check_signed(headers: Mapping[str, str], signed: Sequence[str]) -> None:
