@@ -21,6 +21,7 @@ from ecpds.base.threads import Threads
 from ecpds.base.vault import PREFIX, Vault
 from ecpds.engine.notices import NoticeRule
 from ecpds.engine.ruletexts import compiled
+from ecpds.engine.versions import version_pieces
 from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.arbitration import Arbiter
 from ecpds.model.destination import Destination
@@ -70,7 +71,12 @@ class DestinationEntry:
 
     def version_rule(self, forced: ForceSettings) -> str | Pieces:
         """Return the template of the version: what `scheduler.force` says, else the option."""
-        return self.scheduler.version if forced.version is None else forced.version
+        if forced.version is not None:
+            return forced.version
+        text = self.scheduler.version
+        if text and "scheduler.version" in self.destination.legacy:
+            return version_pieces(text, legacy=True)
+        return text
 
     def forced(self, target: str) -> ForceSettings:
         """Return what `scheduler.force` says of a target."""

@@ -12,8 +12,9 @@ from ecpds.model.tokenvalues import Dates, render_pieces
 
 
 @lru_cache(maxsize=256)
-def _pieces(text: str) -> Pieces:
-    return parse_pieces(text, VERSION_TOKENS)
+def version_pieces(text: str, *, legacy: bool = False) -> Pieces:
+    """Compile a version or metadata template; RuleError.  `legacy` keeps unknown tokens as text."""
+    return parse_pieces(text, VERSION_TOKENS, legacy=legacy)
 
 
 def expand_version(
@@ -35,7 +36,7 @@ def expand_version(
         "timefile": str(milliseconds(file_time)) if file_time else "0",
     }
     defaults = {"date": DateParams(dateformat=DatePattern.parse(date_format))}
-    pieces = _pieces(text) if isinstance(text, str) else text
+    pieces = version_pieces(text) if isinstance(text, str) else text
     return render_pieces(pieces, values, Dates(now=now, defaults=defaults))
 
 

@@ -389,7 +389,8 @@ def selected_host(host: Host, rules: str, *, node: str) -> str:
         "network": host.network_code,
         "group": host.transfer_group,
     }
-    parsed = RuleSet.parse(rules, policy=Policy.MOST, vocabulary=HOST_TOKENS)
+    legacy = "ectrans.hostSelector" in host.legacy
+    parsed = RuleSet.parse(rules, policy=Policy.MOST, vocabulary=HOST_TOKENS, legacy=legacy)
     chosen = parsed.choose("", values)
     return (chosen.rule.result.strip() if chosen is not None else "") or host.host
 

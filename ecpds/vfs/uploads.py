@@ -16,7 +16,7 @@ from pathlib import Path
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import DestinationEntry
 from ecpds.engine.submit import Submission
-from ecpds.engine.versions import expand_version
+from ecpds.engine.versions import expand_version, version_pieces
 from ecpds.model.dates import DatePattern, milliseconds
 from ecpds.model.errors import (
     Denied,
@@ -32,7 +32,7 @@ from ecpds.model.metadata import parse_metadata
 from ecpds.model.rules import Policy, RuleSet, compile_regex
 from ecpds.model.rulesettings import VERSION_TOKENS
 from ecpds.model.targets import normal_target
-from ecpds.model.tokens import DateParams, Pieces, parse_pieces
+from ecpds.model.tokens import DateParams
 from ecpds.model.tokenvalues import Dates, render_pieces
 from ecpds.objects.directory import ObjectDirectory, Stored
 from ecpds.objects.upload import Upload, full
@@ -307,7 +307,7 @@ def _version(order: Order, now: datetime) -> str | None:
     entry = order.entry
     if order.version:
         return expand_version(
-            order.version,
+            version_pieces(order.version, legacy="incoming.version" in entry.destination.legacy),
             destination=entry.name,
             target=order.target,
             original=order.target,
@@ -340,23 +340,22 @@ def _metadata(order: Order, now: datetime, rules: str | InputError | None) -> di
 
 
 @lru_cache(maxsize=256)
-def _rules(text: str) -> RuleSet:
-    return RuleSet.parse(text, policy=Policy.FIRST, vocabulary=VERSION_TOKENS)
-
-
-@lru_cache(maxsize=1024)
-def _pieces(text: str) -> Pieces:
-    return parse_pieces(text, VERSION_TOKENS)
+def _rules(text: str, *, legacy: bool) -> RuleSet:
+    """Compile rules of metadata; imported ones score as selectors of old did."""
+    policy = Policy.MOST if legacy else Policy.FIRST
+    return RuleSet.parse(text, policy=policy, vocabulary=VERSION_TOKENS, legacy=legacy)
 
 
 def _rendered(order: Order, now: datetime, rules: str | None) -> dict[str, str]:
     values = metadata_values(order, now)
     text = order.entry.incoming.metadata if rules is None else rules
-    chosen = _rules(text).choose(order.target, values)
+    legacy = "incoming.metadata" in order.entry.destination.legacy
+    chosen = _rules(text, legacy=legacy).choose(order.target, values)
     if chosen is None:
         return {}
     dates = metadata_dates(order, now)
-    return parse_metadata(render_pieces(_pieces(chosen.rule.result), values, dates))
+    pieces = version_pieces(chosen.rule.result, legacy=legacy)
+    return parse_metadata(render_pieces(pieces, values, dates))
 
 
 def metadata_values(order: Order, now: datetime) -> dict[str, str]:
