@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import backlog, flow, ftp, https, s3, sftp, startup
+from benchmarks.cases import backlog, flow, ftp, https, s3, s3_portal, sftp, startup
 from benchmarks.scene import Case
 
 ALL: tuple[Case, ...] = (
@@ -13,4 +13,5 @@ ALL: tuple[Case, ...] = (
     Case(name="ftp", share=100, open=ftp.comparisons),
     Case(name="sftp", share=110, open=sftp.comparisons),
     Case(name="s3", share=90, open=s3.comparisons),
+    Case(name="s3_portal", share=75, open=s3_portal.comparisons),
 )
