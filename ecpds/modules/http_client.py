@@ -159,7 +159,8 @@ class HttpClient:
         self, ask: Ask, url: URL, response: aiohttp.ClientResponse
     ) -> aiohttp.ClientResponse:
         """Answer the challenge of the origin, if that is worth another request."""
-        if not self._login.challenged(response.status, response.headers):
+        offered = response.headers.getall("WWW-Authenticate", [])
+        if not self._login.challenged(response.status, offered):
             if response.status < 400:
                 self._login.accepted()
             return response

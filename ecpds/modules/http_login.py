@@ -13,12 +13,11 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 from ecpds.model.errors import Phase, RemoteAuth, RemoteConfig
@@ -51,7 +50,7 @@ class Digest:
         self._challenge: dict[str, str] = {}
         self._count = 0
 
-    def take(self, challenges: list[str]) -> bool:
+    def take(self, challenges: Sequence[str]) -> bool:
         """Take the best challenge; tell whether there is one that can be answered anew."""
         best: dict[str, str] = {}
         for text in challenges:
@@ -144,8 +143,11 @@ class Login:
                 found["Authorization"] = basic(self._login, self._password)
         return found
 
-    def challenged(self, status: int, headers: CIMultiDictProxy[str]) -> bool:
-        """Take the refusal of a request; tell whether it is worth another try."""
+    def challenged(self, status: int, offered: Sequence[str]) -> bool:
+        """Take the refusal of a request; tell whether it is worth another try.
+
+        `offered`: the values of its WWW-Authenticate headers.
+        """
         if status != 401 or self._has_own:
             return False
         if self._options.token_url:
@@ -154,7 +156,6 @@ class Login:
             return again
         if not self._login or not (self._options.auth_header or self._options.credentials):
             return False
-        offered = headers.getall("WWW-Authenticate", [])
         if self._digest.take(offered):
             return True
         is_basic = any(one.strip().lower().startswith("basic") for one in offered)
