@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -224,6 +225,24 @@ class Listing:
     cursor: str | None = None  # last `name` of the page before; a directory may have its slash
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One file that became visible; `cursor` is what to go on after."""
+
+    cursor: str
+    at: datetime
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewsPage:
+    """What is new, and the cursor that leads on whether there are items or not."""
+
+    items: Sequence[Item]
+    cursor: str
+    more: bool  # whether there is more now
+
+
 class Session(ABC):
     """One logged-in connection (FTP, SFTP) or request (HTTP) of a data user."""
 
@@ -334,6 +353,17 @@ class Session(ABC):
         keys; `prefix` and `after` are such paths, `after` is not among what comes.
         """
         raise Unsupported("files are only listed by directory here")
+
+    async def news(self, path: str, since: str, *, limit: int) -> NewsPage:
+        """Return the files that became visible below a directory; needs dir.
+
+        `since`: a cursor or an RFC 3339 time, then oldest first; empty: the newest, newest first.
+        """
+        raise Unsupported("nobody keeps the news here")
+
+    def watching(self) -> AbstractContextManager[Callable[[float], Awaitable[None]]]:
+        """Return what gives a function that waits for news, at most so many seconds."""
+        raise Unsupported("nobody keeps the news here")
 
     async def space(self, path: str) -> Space | None:
         """Return the room that an upload to `path` has; None when nothing can be said."""

@@ -6,7 +6,8 @@ Each question costs one hop to a reader at most, each change one commit.  Spec: 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -20,10 +21,11 @@ from ecpds.store import files, properties
 from ecpds.store.portal import Entry
 from ecpds.vfs import changes, layouts, looking, paths, records, uploads
 from ecpds.vfs.changes import Change, Rename
-from ecpds.vfs.contract import Listing, Node, Reader, Session, Space, Writer
+from ecpds.vfs.contract import Listing, NewsPage, Node, Reader, Session, Space, Writer
 from ecpds.vfs.digests import Digests
 from ecpds.vfs.handles import Begun, Opened, PortalReader, PortalWriter
 from ecpds.vfs.listing import Lister, Wanted, name_of
+from ecpds.vfs.news import Newsroom, watching
 from ecpds.vfs.profiles import Facts
 from ecpds.vfs.services import STOP_WAIT, Services, Visitor
 from ecpds.vfs.tree import DOMAIN, SHOWS_DOMAIN, Place, View, missing, node_of, upper_node
@@ -189,6 +191,18 @@ class PortalSession(Session):
         async for one in found:
             below = name_of(one) if is_date else layouts.shown_path(entry, one)[cut:]
             yield node_of(one, base + below, entry, shown=self._facts.options.list_time)
+
+    async def news(self, path: str, since: str, *, limit: int) -> NewsPage:
+        """Return what became visible below a directory after `since`; its newest without."""
+        place = self._place(path)
+        await self._need(Permission.DIR, place)
+        shown = self._facts.options.list_time
+        room = Newsroom(self._services.core, self._rights, self._view, shown)
+        return await room.page(place, since, limit)
+
+    def watching(self) -> AbstractContextManager[Callable[[float], Awaitable[None]]]:
+        """Return what waits for news."""
+        return watching(self._services.core.bus)
 
     # --- reading ------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from ecpds.store import (
     hosts,
     limits,
     links,
+    news,
     portal,
     productdates,
     properties,
@@ -29,7 +30,7 @@ from ecpds.store.db import Connection, Statement, Store
 from ecpds.store.migrate import migrate, migrations
 
 PACKAGES = (
-    accounts, destinations, files, history, hosts, limits, links, portal, productdates,
+    accounts, destinations, files, history, hosts, limits, links, news, portal, productdates,
     properties,
     resumables, site,
     subscribers,

@@ -45,11 +45,6 @@ class LinkDoor:
         self._browse = browse
         self._pages = pages
 
-    @staticmethod
-    def claims(path: str) -> bool:
-        """Tell whether an address is for this door."""
-        return path.startswith(BASE) or (path + "/").startswith(f"{MANAGE}/")
-
     async def serve(self, ask: Ask, reply: Reply) -> None:
         """Answer one request; raises every error that is to be told."""
         path = ask.path

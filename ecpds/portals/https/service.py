@@ -20,11 +20,12 @@ from ecpds.model.errors import (
     NotFound,
     Unauthenticated,
 )
-from ecpds.portals.https import addresses, login, register, tus, webdav
+from ecpds.portals.https import addresses, feed, links, login, register, tus, webdav
 from ecpds.portals.https.addresses import Kind, Place
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.door import LOGIN, LOGOUT, Door
 from ecpds.portals.https.exchange import HOST, Answer, Ask, Refused, Reply
+from ecpds.portals.https.feed import Feed
 from ecpds.portals.https.fields import PAGE_POLICY, cross_origin, from_elsewhere, security
 from ecpds.portals.https.files import Files
 from ecpds.portals.https.links import LinkDoor
@@ -40,6 +41,8 @@ from ecpds.vfs.desks import Desks
 log = get_logger(__name__)
 
 SAFE = ("GET", "HEAD", "OPTIONS")
+_TREE = ("/ecpds/file/", "/ecpds/data/file/", "/ecpds/home/", "/ecpds/data/list/")
+Serve = Callable[[Ask, Reply], Awaitable[None]]
 METHODS = "GET, HEAD, OPTIONS, PUT, POST, DELETE"
 
 
@@ -63,10 +66,14 @@ class Service:
         self._dav = WebDav(dav_logins, self._files, browse, clock) if dav_logins else None
         self._door = Door(logins, pages)
         self._register = Register(desks.registrar, pages) if desks.registrar else None
-        self._links = (
-            LinkDoor(desks.links, logins, self._files, browse, pages) if desks.links else None
-        )
-        self._tus = Tus(logins, desks.resumables, clock) if desks.resumables else None
+        self._rooms: list[tuple[str, Serve]] = [(feed.BASE, Feed(logins).serve)]
+        if self._dav is not None:
+            self._rooms.append((webdav.BASE, self._dav.serve))
+        if desks.resumables is not None:
+            self._rooms.append((tus.BASE, Tus(logins, desks.resumables, clock).serve))
+        if desks.links is not None:
+            lends = LinkDoor(desks.links, logins, self._files, browse, pages)
+            self._rooms += [(links.BASE, lends.serve), (f"{links.MANAGE}/", lends.serve)]
         self._hosts: Mapping[str, str] = {}
         self._cors = ""
         self._handlers: Mapping[str, Callable[[Visit], Awaitable[None]]] = {
@@ -110,14 +117,9 @@ class Service:
         path = ask.path
         if ask.method not in SAFE and from_elsewhere(ask.headers, ask.host):
             raise Denied("requests that change something come from our own pages or from programs")
-        if self._dav is not None and (path + "/").startswith(webdav.BASE):
-            await self._dav.serve(ask, reply)
-            return
-        if self._tus is not None and path.startswith(tus.BASE):
-            await self._tus.serve(ask, reply)
-            return
-        if self._links is not None and LinkDoor.claims(path) and ask.method != "OPTIONS":
-            await self._links.serve(ask, reply)
+        room = self._room(path)
+        if room is not None:
+            await room(ask, reply)
             return
         place = addresses.find(path, ask.host_name.lower(), self._hosts)
         if place is not None:
@@ -128,6 +130,13 @@ class Service:
             await reply.send(await self._register.answer(ask, path))
         else:
             await reply.send(self._fixed(ask, path))
+
+    def _room(self, path: str) -> Serve | None:
+        """Return what serves an address that is not one of the tree itself."""
+        if path.startswith(_TREE):  # nearly always
+            return None
+        slashed = f"{path}/"
+        return next((serve for base, serve in self._rooms if slashed.startswith(base)), None)
 
     def _fixed(self, ask: Ask, path: str) -> Answer:
         """Answer what needs no session: the start, static files."""
