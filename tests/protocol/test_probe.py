@@ -26,7 +26,6 @@ from tests.peers.vsftpd import vsftpd
 from tests.protocol.api import rig
 
 BY_NAME = {case.name: case for case in CASES}
-REMOTE = [case for case in CASES if case.is_remote]
 SSH, FTP, FTPS, DAV, HTTPS = (
     BY_NAME[name]
     for name in (
@@ -72,26 +71,6 @@ def failed(report: Report) -> tuple[str, str, str]:
     assert one.cause == report.error.message
     assert one.advice
     return one.step.value, one.cause, one.advice
-
-
-@pytest.mark.parametrize("case", REMOTE, ids=str)
-async def test_a_host_that_works(case: Case, tmp_path: Path) -> None:
-    """All steps; nothing stays behind; identity, round trip and rate are told."""
-    async with site(case, tmp_path) as there:
-        report = await probe(entry(there), there.around)
-        steps = {step.step.value: step for step in report.ordered}
-        assert report.error is None, steps
-        wanted = {"resolve", "connect", "login", "list", "put", "delete"}
-        assert {name for name in wanted if steps[name].outcome != "ok"} == set()
-        assert steps["identity"].outcome == ("ok" if case.wrong_trust else "skipped")
-        if there.peer.host_key.startswith("SHA256"):
-            assert there.peer.host_key in steps["identity"].text
-        assert there.files() == {}
-        assert report.peer == "127.0.0.1"
-        assert report.round_trip is not None
-        assert 0 < report.round_trip < 1000
-        assert report.rate is not None
-        assert report.rate > 0
 
 
 async def test_an_acquisition_host_is_only_read(tmp_path: Path) -> None:
