@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import backlog, flow, ftp, https, s3, s3_portal, sftp, startup
+from benchmarks.cases import backlog, discovery, flow, ftp, https, s3, s3_portal, sftp, startup
 from benchmarks.scene import Case
 
 ALL: tuple[Case, ...] = (
     Case(name="startup", share=45, open=startup.comparisons),
     Case(name="queue", share=110, open=backlog.comparisons),
+    Case(name="discovery", share=45, open=discovery.comparisons),
     Case(name="flow", share=60, open=flow.comparisons),
     Case(name="https", share=115, open=https.comparisons),
     Case(name="ftp", share=100, open=ftp.comparisons),
