@@ -55,6 +55,8 @@ from ecpds.transfer.subscription import Subscriber
 VALIDATORS: Final = 256
 """Files whose validators are remembered from `stat`, for going on with a download."""
 
+SETTLED: Final = timedelta(minutes=1)
+
 _MEMORY: Final = "http"
 _COLLECTION: Final = re.compile(rb"<(?:\w+:)?collection\b")
 _PROPFIND: Final = (
@@ -184,7 +186,8 @@ class HttpModule(TransferModule[HttpOptions]):
             raise refusal(response, ask)
         etag = response.headers.get("ETag", "")
         modified = response.headers.get("Last-Modified", "")
-        self._remember(url, modified if not etag or etag.startswith("W/") else etag)
+        is_strong = bool(etag) and not etag.startswith("W/")
+        self._remember(url, etag if is_strong else _settled(response, modified))
         is_directory = response.url.path.endswith("/") and not url.path.endswith("/")
         return Entry(
             kind=Kind.DIRECTORY if is_directory else Kind.FILE,
@@ -471,6 +474,15 @@ def _disposition(response: aiohttp.ClientResponse) -> str:
     found = response.content_disposition
     name = (found.filename or "") if found is not None else ""
     return re.split(r"[/\\]", name)[-1]
+
+
+def _settled(response: aiohttp.ClientResponse, modified: str) -> str:
+    """Return the time of a file if it names one version of it (RFC 9110, 8.8.2.2), else nothing.
+
+    Apache 2.4 takes a date for a condition from the age of a minute on, and sends all of it before.
+    """
+    then, now = _http_date(modified), _http_date(response.headers.get("Date", ""))
+    return modified if then and (now is None or now - then >= SETTLED) else ""
 
 
 def _http_date(text: str) -> datetime | None:

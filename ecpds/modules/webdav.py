@@ -16,7 +16,6 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import ClassVar, Final, Self
 
-import aiohttp
 from yarl import URL
 
 from ecpds.model.entry import Entry, Kind
@@ -27,7 +26,7 @@ from ecpds.model.errors import (
     RemoteTransient,
     Unsupported,
 )
-from ecpds.modules.http import HttpModule, _http_date
+from ecpds.modules.http import HttpModule
 from ecpds.modules.http_client import HttpClient
 from ecpds.modules.http_errors import Ask, refusal
 from ecpds.modules.webdav_options import WebdavOptions
@@ -41,9 +40,6 @@ from ecpds.transfer.contract import (
     Target,
     TransferModule,
 )
-
-SETTLED: Final = timedelta(minutes=1)
-"""Age from which on the time of a file names one version of it (RFC 9110, 8.8.2.2)."""
 
 UNLOCK: Final = timedelta(seconds=10)
 """Longest wait for the end of a lock after a failure; it ends by itself later."""
@@ -63,15 +59,6 @@ class _Files(HttpModule):
     ) -> Ask:
         """Return a request."""
         return self._ask(method, url, about, phase, limit)
-
-    def _described(self, name: str, url: URL, response: aiohttp.ClientResponse, ask: Ask) -> Entry:
-        """Remember no date that may still mean another version (Apache answers 200 to it)."""
-        entry = super()._described(name, url, response, ask)
-        if not entry.etag or entry.etag.startswith("W/"):
-            now = _http_date(response.headers.get("Date", ""))
-            if now is None or entry.mtime is None or now - entry.mtime < SETTLED:
-                self._remember(url, "")
-        return entry
 
     def _ask(
         self, method: str, url: URL, about: str, phase: Phase, limit: timedelta | None = None

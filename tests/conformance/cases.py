@@ -238,6 +238,7 @@ CASES = [
         module=WebdavModule,
         server=apache,
         options=lambda peer: {**webdav_options(peer), "webdav.useLock": "yes"},
+        many=20_000,
         quirks=("With a threaded MPM locks taken at the same time get lost: put without them.",),
     ),
     Case(
