@@ -14,6 +14,7 @@ from ecpds.store.codec import dump, to_micros
 from ecpds.store.db import Connection, statement
 from ecpds.store.portal import Entry, entry_of
 
+# The plans of LATER and LATEST scan this many rows of an inner select, and no table.
 SCAN = 20_000
 """Files of the node that one question looks at."""
 
@@ -27,7 +28,6 @@ LATER = statement(
     WHERE transfer.destination IN (SELECT value FROM json_each(:destinations))
       AND portal_entry.visible_at <= :now AND portal_entry.expires_at > :now
       AND MAX(portal_entry.arrived_at, portal_entry.visible_at) >= :since""",
-    hot=True,
 )
 LATEST = statement(
     """
@@ -39,7 +39,6 @@ LATEST = statement(
     WHERE transfer.destination IN (SELECT value FROM json_each(:destinations))
       AND portal_entry.visible_at <= :now AND portal_entry.expires_at > :now
     LIMIT :limit""",
-    hot=True,
 )
 REACHED = statement(
     """
