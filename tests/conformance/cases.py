@@ -19,6 +19,7 @@ from ecpds.modules.s3 import S3Module
 from ecpds.modules.sftp import SftpModule
 from ecpds.modules.webdav import WebdavModule
 from ecpds.transfer.contract import Feature
+from tests.conformance.versions import with_version
 from tests.peers.apache import apache
 from tests.peers.azurite import AzuritePeer, account_url, azurite
 from tests.peers.buckets import BucketPeer
@@ -288,3 +289,4 @@ CASES = [
         many=10_000,
     ),
 ]
+CASES = [with_version(case) for case in CASES]
