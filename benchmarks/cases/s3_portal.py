@@ -79,7 +79,7 @@ Work = Callable[[Site], float]
 async def comparisons(scene: Scene) -> AsyncIterator[list[Comparison]]:
     """GET and PUT of 64 KiB and 256 MiB, pages of a listing."""
     folder = fresh(scene.work / "s3_portal")
-    material = Material(folder=scene.work / "material")
+    material = await asyncio.to_thread(Material(folder=scene.work / "material").create)
     medium = material.medium
     large = folder / "large"
     with large.open("wb") as file:
