@@ -70,5 +70,5 @@ def with_version(case: Case) -> Case:
     """Return the case with what tells its server, found by the second word of its name."""
     if case.about is not str:
         return case
-    word = (case.name.split("-") + [""])[1]
+    word = case.name.partition("-")[2].partition("-")[0]
     return replace(case, about=SERVERS.get(word, lambda: "this machine"))

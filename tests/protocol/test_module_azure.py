@@ -41,6 +41,7 @@ from ecpds.transfer.pool import Pool
 from ecpds.transfer.registry import Access, Registry
 from ecpds.transfer.source import ContentSource
 from tests.peers.azurite import ACCOUNT, KEY, AzuritePeer, account_url, azurite, service
+from tests.protocol.api import rig as node
 
 SECOND = timedelta(seconds=1)
 
@@ -319,3 +320,36 @@ async def test_an_account_that_nobody_named(tmp_path: Path) -> None:
         )
         with pytest.raises(RemoteConfig, match=r"azure\.url"):
             await there.put(b"x", there.access(url="account.example"))
+
+
+async def test_a_node_delivers_and_acquires(tmp_path: Path) -> None:
+    """From an upload to the container, and from there into another destination."""
+    async with azurite(tmp_path) as peer, node(tmp_path, run=True) as hub:
+        assert isinstance(peer, AzuritePeer)
+        options = {
+            "azure.url": account_url(peer), "azure.containerName": peer.container,
+            "azure.multipartSize": "1MB", "azure.blockSize": "256KB",
+        }  # fmt: skip
+        common = {"method": "genericAzure", "login": ACCOUNT, "password": KEY, "options": options}
+        out = {"name": "out", "role": "dissemination", "directory": "feed/", **common}
+        into = {"name": "into", "role": "acquisition", "directory": "/feed/{.*}", **common}
+        for body in (out, into):
+            made = await hub.admin.post("/hosts", body)
+            assert made.ok, made.text
+            told = (await hub.admin.post(f"/hosts/{body['name']}/actions/test")).json
+            assert told["ok"], told
+        await hub.node.destination("OUT", hosts=("out",))
+        content = os.urandom(3 * MIB)
+        sent = await hub.admin.upload(content, destination="OUT", target="a b.grib")
+        await hub.transfer(sent.json["transfers"][0]["id"], status="done")
+        assert peer.names() == ["feed/a b.grib"]
+        assert peer.get("feed/a b.grib") == content
+        await hub.node.destination("IN", hosts=("into",), acquisition=True)
+        deadline = asyncio.get_running_loop().time() + 30
+        while not (found := (await hub.admin.get("/transfers?destination=IN")).items) or (
+            found[0]["status"] in ("arriving", "fetching", "preset")
+        ):
+            assert asyncio.get_running_loop().time() < deadline, found
+            await asyncio.sleep(0.05)
+        got = await hub.admin.get(f"/files/{found[0]['data_file_id']}/content")
+        assert got.body == content
