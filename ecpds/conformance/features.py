@@ -143,6 +143,16 @@ async def can_tell_digests(there: Site, module: Module) -> None:
     assert await module.checksum(there.remote("f"), "no-such-digest") is None
 
 
+async def can_copy(there: Site, module: Module) -> None:
+    there.peer.put("f", b"new")
+    there.peer.put("g", b"old")
+    await module.copy(there.remote("f"), there.remote("g"))
+    await module.copy(there.remote("f"), there.remote("two words"))
+    assert there.files() == {"f": b"new", "g": b"new", "two words": b"new"}
+    with pytest.raises(RemoteMissing):
+        await module.copy(there.remote("none"), there.remote("h"))
+
+
 ACTS: dict[Feature, Callable[[Site, Module], Awaitable[None]]] = {
     Feature.LIST: can_list,
     Feature.GET: can_get,
@@ -157,6 +167,7 @@ ACTS: dict[Feature, Callable[[Site, Module], Awaitable[None]]] = {
     Feature.RMDIR: can_remove_directories,
     Feature.ATOMIC_PUT: can_put_all_or_nothing,
     Feature.CHECKSUM: can_tell_digests,
+    Feature.COPY: can_copy,
 }
 
 

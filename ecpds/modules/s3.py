@@ -32,6 +32,7 @@ from ecpds.model.errors import (
 )
 from ecpds.modules.s3_address import Endpoint
 from ecpds.modules.s3_client import Call, S3Client
+from ecpds.modules.s3_copy import Copier, Original
 from ecpds.modules.s3_download import Download, Ranges
 from ecpds.modules.s3_listing import S3Lister, Wanted
 from ecpds.modules.s3_options import S3Options
@@ -71,6 +72,7 @@ class S3Module(TransferModule[S3Options]):
         | Feature.DELETE
         | Feature.ATOMIC_PUT
         | Feature.CHECKSUM
+        | Feature.COPY
     )
     keeps_digests: ClassVar[bool] = True
 
@@ -261,6 +263,16 @@ class S3Module(TransferModule[S3Options]):
                 levels=1 if level is None else max(level, 0),
             )
         )
+
+    async def copy(self, old: str, new: str) -> None:
+        """Let the service copy an object, also between buckets."""
+        entry = await self.stat(old)
+        bucket, key = self._split(old)
+        original = Original(bucket=bucket, key=key, size=entry.size or 0, tag=entry.etag)
+        # the service may need as long as a transfer
+        limit = max(self._target.timeouts.rename, self._target.timeouts.stall)
+        copier = Copier(self._client, self._putter, limit)
+        await copier.copy(original, *self._split(new), self._putter.headers({}))
 
     async def delete(self, name: str) -> None:
         """Delete an object."""

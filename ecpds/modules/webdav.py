@@ -85,6 +85,7 @@ class WebdavModule(TransferModule[WebdavOptions]):
         | Feature.MKDIR
         | Feature.RMDIR
         | Feature.CHECKSUM
+        | Feature.COPY
     )
 
     def __init__(
@@ -208,6 +209,17 @@ class WebdavModule(TransferModule[WebdavOptions]):
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
         """Rename by MOVE."""
         await self._files.rename(self._name(old), self._name(new), replace=replace)
+
+    async def copy(self, old: str, new: str) -> None:
+        """Let the server copy a file by COPY."""
+        limit = self._target.timeouts.rename
+        url = self._files.url(self._name(old))
+        ask = self._files.ask("COPY", url, f"copy to {new!r}", Phase.RENAME, limit)
+        place = str(self._files.url(self._name(new)))
+        headers = {"Destination": place, "Overwrite": "T", "Depth": "0"}
+        response = await self._client.demand(replace(ask, headers=headers, missing=True))
+        if response.status == 207:
+            raise RemoteName(f"{old!r} is no file", phase=Phase.RENAME, remote_code="207")
 
     async def mkdir(self, path: str) -> None:
         """Create a directory by MKCOL; an existing one is fine."""

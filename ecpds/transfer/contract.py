@@ -51,6 +51,7 @@ class Feature(Flag):
     RMDIR = auto()
     ATOMIC_PUT = auto()  # a put under the final name becomes visible only when complete
     CHECKSUM = auto()  # the server can tell a digest
+    COPY = auto()  # the server makes copies by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +393,10 @@ class TransferModule(ABC, Generic[O]):
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
         """Rename; with `replace` over an existing `new` (atomically when Feature.REPLACE)."""
         raise Unsupported(f"{self.name} cannot rename", old=old, new=new, replace=replace)
+
+    async def copy(self, old: str, new: str) -> None:
+        """Let the server copy a file, over an existing `new`; RemoteMissing if `old` is none."""
+        raise Unsupported(f"{self.name} cannot copy", old=old, new=new)
 
     async def delete(self, name: str) -> None:
         """Delete a file; RemoteMissing if there is none."""

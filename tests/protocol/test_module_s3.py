@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ecpds.conformance.site import KIB, MIB, Site, descriptor_of, pattern, site
 from ecpds.model.entry import Kind
 from ecpds.model.errors import RemoteAuth, RemoteConfig, RemoteName, RemoteTransient, RemoteVerify
 from ecpds.modules.s3 import S3Buckets, S3Module
+from ecpds.modules.s3_copy import Copier, Original
 from ecpds.transfer.contract import Partial
 from ecpds.transfer.source import ContentSource
 from tests.peers.buckets import BucketPeer
@@ -328,6 +330,21 @@ async def test_keys_of_the_machine_need_permission(tmp_path: Path) -> None:
         there.extra["s3.credentials"] = "instance"
         with pytest.raises(RemoteConfig, match="egress_allow"):
             await there.deliver("f", b"x")
+
+
+async def test_a_large_copy_is_made_in_parts(tmp_path: Path) -> None:
+    """By the service: where one request does not copy so much."""
+    content = pattern(11 * MIB)
+    async with bucket(tmp_path) as (there, peer):
+        peer.put("d/f g", content)
+        async with there.session() as module:
+            assert isinstance(module, S3Module)
+            entry = await module.stat("/d/f g")
+            original = Original(bucket=peer.bucket, key="d/f g", size=11 * MIB, tag=entry.etag)
+            limit = timedelta(seconds=20)
+            copier = Copier(module._client, module._putter, limit, largest=5 * MIB)
+            await copier.copy(original, peer.bucket, "copy", {})
+        assert peer.get("copy") == content
 
 
 async def test_listings_are_flat_when_told(tmp_path: Path) -> None:
