@@ -19,7 +19,8 @@ from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core, DestinationEntry
 from ecpds.engine.notices import CLEARED, EVENTS
 from ecpds.engine.publish_drivers import Broker, Driver
-from ecpds.engine.publish_text import Subject, message_of, wants_sha512
+from ecpds.engine.publish_script import scripted
+from ecpds.engine.publish_text import Subject, is_script, message_of, wants_sha512
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError, NotFound, TemplateError
 from ecpds.model.message import Message
@@ -241,7 +242,7 @@ class Outbox:
         digest = ""
         if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
             digest = await self._sha512(facts.file)
-        return Subject(
+        made = Subject(
             number=number,
             noted_at=noted_at,
             event=event,
@@ -253,6 +254,9 @@ class Outbox:
             base_url=self.base_url,
             sha512=digest,
         )
+        if is_script(entry.mqtt.payload):
+            return await scripted(self._core.scripts, made, self._core.clock.now())
+        return made
 
     async def _sha512(self, file: DataFile) -> str:
         """Return the digest of the content in base64, computed once; empty when it is gone."""

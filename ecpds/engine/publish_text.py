@@ -140,6 +140,14 @@ class Subject:
     node: str
     base_url: str
     sha512: str = ""  # base64, when the template asks for it
+    made_payload: str | None = None  # by a script (`publish_script`)
+    made_topic: str = ""
+
+
+def is_script(text: str) -> bool:
+    """Tell whether a payload is a script: `$( ... )` as a whole."""
+    trimmed = text.strip()
+    return trimmed.startswith("$(") and trimmed.endswith(")")
 
 
 def wants_sha512(entry: DestinationEntry) -> bool:
@@ -245,7 +253,7 @@ def url_of(subject: Subject) -> str:
 
 def topic_of(subject: Subject, values: Mapping[str, Any]) -> str:
     """Return the topic; wildcards in values become `_`.  Raises TemplateError."""
-    text = subject.entry.mqtt.topic or "{destination}/"
+    text = subject.made_topic or subject.entry.mqtt.topic or "{destination}/"
     topic = rendered(compiled(text, braced=True), values, LONGEST_TOPIC)
     if topic.endswith("/"):
         topic += _path(subject)
@@ -258,6 +266,8 @@ def topic_of(subject: Subject, values: Mapping[str, Any]) -> str:
 def payload_of(subject: Subject, values: Mapping[str, Any]) -> tuple[str, str]:
     """Return payload and content type; an empty payload: nothing is sent."""
     options = subject.entry.mqtt
+    if subject.made_payload is not None:
+        return subject.made_payload, options.content_type or "text/plain"
     if options.payload:
         text = rendered(compiled(options.payload), values, LONGEST_PAYLOAD)
         return text, options.content_type or "text/plain"
@@ -323,5 +333,5 @@ def check(options: MqttOptions) -> None:
     """Compile the texts of a destination; raises TemplateError."""
     if options.topic:
         compiled(options.topic, braced=True)
-    if options.payload:
+    if options.payload and not is_script(options.payload):
         compiled(options.payload)

@@ -109,3 +109,26 @@ async def test_the_rules_test_and_the_bench(tmp_path: Path) -> None:
         text = {"code": "$(js:'$destination[name]')", "destination": "A", "target": "a"}
         found = (await hub.admin.post("/scripts/try", text)).json
         assert found["text"] == "A"
+
+
+async def test_a_payload_script(tmp_path: Path) -> None:
+    """Text, or an object whose topic wins; a broken one is told, not sent."""
+    async with rig(tmp_path) as hub:
+
+        async def shown(payload: str) -> Any:
+            options = {"mqtt.publish": "yes", "mqtt.payload": payload, "mqtt.topic": "t/"}
+            await hub.node.destination("A", options=options)
+            return await hub.admin.post("/notify/preview", {"transfer": 1})
+
+        await hub.node.destination("A")
+        fields = {"destination": "A", "target": "a.grib", "metadata": "type=fc"}
+        assert (await hub.admin.upload(b"12345", **fields)).status == 201
+        found = (await shown("$(python: filename + ' ' + str(size) + metadata.type)")).json
+        assert (found["topic"], found["payload"]) == ("t/a.grib", "a.grib 5fc")
+        made = "$(js: ({mqtt: {payload: {name: '$filename'}, topic: 'x/y'}}))"
+        found = (await shown(made)).json
+        assert (found["topic"], found["payload"]) == ("x/y", '{"name": "a.grib"}')
+        failed = await shown("$(js: nosuch)")
+        assert failed.status == 422
+        assert "not defined" in failed.text
+        assert (await shown("$(js: ({a: 1}))")).status == 422
