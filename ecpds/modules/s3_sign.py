@@ -1,8 +1,8 @@
 """Signatures of AWS, version 4: what proves that a request comes from who holds the secret key.
 
-Our own, because botocore's signer needs 124 microseconds a request where this one needs a fifth,
+Our own, because the one of botocore needs 98 microseconds a request where this one needs 8,
 and comes with 31 MB of service descriptions and a client library that pins its version
-(docs/decisions/0013).  Tests compare the two.
+(docs/decisions/0020).  Tests compare the two.
 
 Spec: AWS "Authenticating Requests (AWS Signature Version 4)"; S3 encodes a path once, not twice.
 """
