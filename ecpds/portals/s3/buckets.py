@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 from ecpds.portals.s3 import xml
 from ecpds.portals.s3.call import Call
@@ -99,10 +100,10 @@ def _quoted(text: str) -> str:
 
 def _contents(call: Call, lines: Sequence[KeyLine], text: Text, *, with_owner: bool) -> str:
     who = owner(call) if with_owner else ""
-    # the tags are written out: this line is the cost of a listing
+    # written out: this line is the cost of a listing; stored names hold nothing XML cannot
     return "".join(
         [
-            f"<Contents>{tag('Key', text(line.name))}"
+            f"<Contents><Key>{escape(text(line.name))}</Key>"
             f"<LastModified>{xml.moment(line.mtime)}</LastModified>"
             f"<ETag>&quot;{line.etag[1:-1]}&quot;</ETag><Size>{line.size}</Size>{who}"
             "<StorageClass>STANDARD</StorageClass></Contents>"

@@ -32,6 +32,7 @@ SIGNING_KEYS = 256  # derived keys that are kept
 _FIELDS = re.compile(r"(Credential|SignedHeaders|Signature)=([^,\s]+)")
 _DATE = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z", re.ASCII)
 _PLAIN = re.compile(r"[A-Za-z0-9/_.~-]*")
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _SPACES = re.compile(r" {2,}")
 
 
@@ -48,21 +49,45 @@ class Claim:
     is_link: bool = False
 
 
+class Mac:
+    """HMAC-SHA-256 with one key, its two blocks hashed once.
+
+    `hmac.digest` lets go of the interpreter for each text, however short, and then waits for it
+    behind every busy thread: 300 us under load instead of 3.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        """`key` has at most 64 bytes, as every derived one."""
+        block = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def hex(self, text: bytes) -> str:
+        """Return the code of a text."""
+        inner = self._inner.copy()
+        inner.update(text)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
 class Signer:
     """Verifies signatures; keeps the keys that it derived."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str], Mac] = OrderedDict()
 
-    def key(self, secret: Secret, scope: str) -> bytes:
+    def key(self, secret: Secret, scope: str) -> Mac:
         """Return the signing key of a scope."""
         text = secret.reveal()
         found = self._keys.get((text, scope))
         if found is None:
-            found = f"AWS4{text}".encode()
+            raw = f"AWS4{text}".encode()
             for part in scope.split("/"):
-                found = hmac.digest(found, part.encode(), "sha256")
-            self._keys[text, scope] = found
+                raw = hmac.digest(raw, part.encode(), "sha256")
+            found = self._keys[text, scope] = Mac(raw)
             if len(self._keys) > SIGNING_KEYS:
                 self._keys.popitem(last=False)
         return found
@@ -89,7 +114,7 @@ class Signer:
         for text in _canonical_forms(ask, claim, prefix):
             digest = hashlib.sha256(text).hexdigest()
             wanted = f"{ALGORITHM}\n{claim.moment}\n{claim.scope}\n{digest}".encode()
-            if same(hmac.digest(key, wanted, "sha256").hex(), claim.signature):
+            if same(key.hex(wanted), claim.signature):
                 keep.begin(key, claim)
                 return
         raise mismatch()
@@ -99,7 +124,7 @@ class Signer:
 
         def verify(secret: Secret) -> None:
             key = self.key(secret, scope)
-            if not same(hmac.digest(key, policy.encode(), "sha256").hex(), signature):
+            if not same(key.hex(policy.encode()), signature):
                 raise mismatch()
 
         unknown = S3Unauthenticated("InvalidAccessKeyId", "The access key does not exist.")
@@ -119,11 +144,11 @@ class Signatures:
     """The chain of signatures of one request: the head, then piece by piece of its body."""
 
     def __init__(self) -> None:
-        self._key = b""
+        self._key: Mac | None = None
         self._stamp = ""
         self.last = ""
 
-    def begin(self, key: bytes, claim: Claim) -> None:
+    def begin(self, key: Mac, claim: Claim) -> None:
         """Start with the verified signature of the head."""
         self._key = key
         self._stamp = f"{claim.moment}\n{claim.scope}"
@@ -140,9 +165,7 @@ class Signatures:
         self._check(f"{ALGORITHM}-TRAILER\n{self._stamp}\n{self.last}\n{digest}", signature)
 
     def _check(self, text: str, signature: str) -> None:
-        if not self._key or not same(
-            hmac.digest(self._key, text.encode(), "sha256").hex(), signature
-        ):
+        if self._key is None or not same(self._key.hex(text.encode()), signature):
             raise mismatch()
         self.last = signature
 
@@ -334,5 +357,7 @@ def _canonical_query(text: str, *, is_link: bool) -> str:
 
 
 def _encoded(text: str) -> str:
+    if _UNRESERVED.fullmatch(text):
+        return text
     raw = unquote_to_bytes(text.replace("+", "%20").encode("latin-1"))
     return quote_from_bytes(raw, safe="~")

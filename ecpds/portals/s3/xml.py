@@ -56,8 +56,8 @@ def moment(time: datetime | None) -> str:
     """Return a time as S3 writes it."""
     if time is None:
         return "1970-01-01T00:00:00.000Z"
-    t = time.astimezone(UTC)
-    return f"{t:%Y-%m-%dT%H:%M:%S}.{t.microsecond // 1000:03}Z"
+    t = time if time.tzinfo is UTC else time.astimezone(UTC)
+    return t.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 async def read_all(body: Body, most: int = LARGEST) -> bytes:
