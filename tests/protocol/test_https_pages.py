@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 from ecpds.model.account import Permission
+from tests.conftest import ROOT
 from tests.protocol.diskgate import Account
 from tests.protocol.https_site import MOMENT, Got, site
 
@@ -268,3 +269,29 @@ async def test_messages_after_an_act_are_ours(tmp_path: Path) -> None:
     async with site(tmp_path) as s:
         assert "Uploaded." in (await s.get("/ecpds/file/NORTH/?done=uploaded")).text
         assert 'role="status"' not in (await s.get("/ecpds/file/NORTH/?done=hacked")).text
+
+
+async def test_previews(tmp_path: Path) -> None:
+    """Texts, images and header tables; nothing of a file becomes markup."""
+    product = ROOT / "config/demo/products/ifs_2t_2021080112_003.grib2"
+    async with site(tmp_path) as s:
+        s.put("/NORTH/a.txt", b"<script>alert(1)</script>\nline two\n" + b"x" * 9000)
+        s.put("/NORTH/i.png", b"\x89PNG\r\n\x1a\n")
+        s.put("/NORTH/g.grib2", product.read_bytes())
+        s.put("/NORTH/b.bin", bytes(range(256)))
+        s.put("/NORTH/empty", b"")
+        got = await s.get("/ecpds/file/NORTH/a.txt?view=details")
+        assert Page(got).dangers == []
+        assert "&lt;script&gt;alert(1)" in got.text
+        assert "Only the beginning" in got.text
+        assert (
+            'src="/ecpds/file/NORTH/i.png"'
+            in (await s.get("/ecpds/file/NORTH/i.png?view=details")).text
+        )
+        got = await s.get("/ecpds/file/NORTH/g.grib2?view=details")
+        assert "2021-08-01 12:00" in got.text
+        for name in ("b.bin", "empty"):
+            got = await s.get(f"/ecpds/file/NORTH/{name}?view=details")
+            assert "Preview" not in got.text
+        await s.idle()
+        assert [one for one in s.gate.downloads if one.sent] == []  # looking is no download

@@ -17,6 +17,7 @@ from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.exchange import Ask, Reply
 from ecpds.portals.https.login import Logins, Tickets
 from ecpds.portals.https.pages import Pages
+from ecpds.portals.https.preview import Previews
 from ecpds.portals.https.server import HttpServer, Serve, Timing
 from ecpds.portals.https.service import Service
 from ecpds.vfs.contract import Gate
@@ -63,7 +64,7 @@ class HttpsPortal(HttpServer):
         self._service = Service(
             Logins(gate, tickets),
             pages,
-            Browse(pages, endpoints, lends=desks.links is not None),
+            Browse(pages, endpoints, lends=desks.links is not None, previews=Previews(threads)),
             clock,
             Logins(gate, tickets, account.Protocol.WEBDAV) if settings.webdav else None,
             desks,

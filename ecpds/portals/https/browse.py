@@ -22,6 +22,7 @@ from ecpds.portals.https.fields import FILE_POLICY, Types, security, with_charse
 from ecpds.portals.https.head import http_date
 from ecpds.portals.https.listings import FORMATS, Page
 from ecpds.portals.https.pages import Pages, is_on
+from ecpds.portals.https.preview import Previews
 from ecpds.portals.https.visit import Visit
 from ecpds.vfs.contract import Listing, Node
 
@@ -69,11 +70,19 @@ class Command:
 class Browse:
     """Answers requests for directories."""
 
-    def __init__(self, pages: Pages, endpoints: Endpoints, *, lends: bool = False) -> None:
-        """`lends`: whether users can make links here."""
+    def __init__(
+        self,
+        pages: Pages,
+        endpoints: Endpoints,
+        *,
+        lends: bool = False,
+        previews: Previews | None = None,
+    ) -> None:
+        """`lends`: whether users can make links here; `previews`: what looks into files."""
         self._pages = pages
         self._endpoints = endpoints
         self._lends = lends
+        self._previews = previews
         self._types = Types()
 
     async def listing(self, visit: Visit) -> None:
@@ -165,6 +174,8 @@ class Browse:
             raise IsDirectory(f"{node.path} is a directory")
         may_get = visit.session.may(Permission.GET, visit.path)
         href = visit.file_link(node.path)
+        shows = may_get and self._previews is not None and visit.place.home != "link"
+        preview = await self._previews.of(visit.session, node) if shows and self._previews else None
         answer = self._pages.page(
             visit.ask,
             "details",
@@ -180,6 +191,7 @@ class Browse:
             digest=await _digest(visit) if may_get else None,
             digests=_DIGESTS,
             may_digest=may_get,
+            preview=preview,
             lending=self._lending(visit, node),
             may_rename=visit.session.may(Permission.RENAME, visit.path),
             may_delete=visit.session.may(Permission.DELETE, visit.path),
