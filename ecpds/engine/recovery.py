@@ -62,7 +62,6 @@ async def sweep(core: Core, started: datetime) -> int:
         batches = objects_sweep.candidates(volume, started)
         while keys := await core.threads.run("disk", next, batches, None):
             orphans = await core.store.read(files.unknown_objects, volume.name, keys)
-            orphans = await core.store.read(outgoing.not_copies, orphans) if orphans else []
             await core.objects.remove([(volume.name, key) for key in orphans])
             removed += len(orphans)
     if removed:

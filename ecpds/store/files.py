@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ecpds.model.transfer import DataFile
+from ecpds.store import outgoing
 from ecpds.store.codec import (
     by_name,
     dump,
@@ -315,12 +316,13 @@ def forget_replaced(db: Connection, keys: Sequence[tuple[str, str]]) -> None:
 
 
 def unknown_objects(db: Connection, volume: str, keys: Sequence[str]) -> list[str]:
-    """Return those of `keys` that no data file and no replaced object refers to."""
+    """Return those of `keys` that no data file, replaced object or compressed copy refers to."""
     return [
         key
         for key in keys
         if db.execute(IS_REFERRED.sql, {"key": key}).fetchone() is None
         and db.execute(IS_REPLACED.sql, {"key": key, "volume": volume}).fetchone() is None
+        and not outgoing.is_copy(db, key)
     ]
 
 

@@ -142,9 +142,9 @@ def drop_copies(db: Connection, copies: Sequence[Squeezed]) -> None:
         db.execute(DROP_SQUEEZED.sql, values)
 
 
-def not_copies(db: Connection, keys: Sequence[str]) -> list[str]:
-    """Return those of the object keys that are no compressed copy."""
-    return [key for key in keys if not db.execute(IS_SQUEEZED.sql, {"key": key}).fetchone()]
+def is_copy(db: Connection, key: str) -> bool:
+    """Tell whether an object is a compressed copy."""
+    return db.execute(IS_SQUEEZED.sql, {"key": key}).fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

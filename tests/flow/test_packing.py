@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from ecpds.model.status import TransferStatus
-from ecpds.store import history, outgoing
+from ecpds.store import files, history, outgoing
 from tests.flow.test_engine import Bench, bench, plain
 from tests.waiting import until
 
@@ -113,3 +113,15 @@ async def test_a_copy_goes_with_its_content(tmp_path: Path) -> None:
         await rig.node.engine.attempts.packing.work_ahead()
         assert not objects.path(copy.volume, copy.object_key).exists()
         assert await store.read(outgoing.squeezed, file, None, "zstd") is None
+
+
+async def test_copies_are_no_orphans(tmp_path: Path) -> None:
+    """The sweep after a start leaves them."""
+    async with bench(tmp_path) as rig:
+        await rig.apply(site(rig, "none", "gzip"))
+        number, _ = await _sent(rig, "a.grib", TEXT)
+        store = rig.node.core.store
+        copy = await store.read(outgoing.squeezed, (await rig.get(number)).data_file, None, "gzip")
+        assert copy is not None
+        keys = [copy.object_key, "20000101/00/nobody"]
+        assert await store.read(files.unknown_objects, copy.volume, keys) == keys[1:]
