@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
+from ecpds.base.logs import get_logger
 from ecpds.engine.acquisition_run import Decided, Run, Taker
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.submit import OnDuplicate, Plan, Registered, Submission, plan, register
@@ -18,6 +19,8 @@ from ecpds.objects.directory import Stored
 from ecpds.store.db import Connection
 from ecpds.store.known import Key, KnownFile
 from ecpds.transfer.contract import TransferModule
+
+log = get_logger(__name__)
 
 ON_DUPLICATE: Final[dict[Decision, OnDuplicate]] = {
     Decision.REGISTER: "skip",
@@ -85,6 +88,9 @@ class Registering(Taker):
         run.count(choice.outcome.value)
         if choice.outcome is Outcome.ERROR:
             run.error(f"{choice.entry.name}: {choice.reason}")
+        if self._host.acquisition.debug:
+            log.info("entry passed over", name=choice.entry.name, outcome=choice.outcome.value,
+                     reason=choice.reason, line=search.line.number)  # fmt: skip
 
     async def take(self, decided: Sequence[Decided], search: Search, run: Run) -> None:
         """Register a batch in one transaction."""

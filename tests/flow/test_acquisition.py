@@ -22,6 +22,7 @@ from ecpds.model.directory import parse_directory
 from ecpds.model.entry import Entry, Kind
 from ecpds.model.errors import BadState, NotFound
 from ecpds.model.status import TransferStatus
+from ecpds.store import history
 from tests.flow.test_engine import ANN, Bench, bench, done, plain
 
 S = TransferStatus
@@ -37,16 +38,19 @@ def quiet(made: Bench, directory: str = "", **options: str) -> dict[str, Any]:
     return site
 
 
+def idle(made: Bench) -> dict[str, Any]:
+    """Return a site that acquires nothing by itself, for dry runs."""
+    destination = {"name": "D", "acquisition": False, "hosts": ["feed", "out"]}
+    return quiet(made) | {"destinations": [destination]}
+
+
 def rows(report: Any) -> list[tuple[str, str]]:
     return sorted((row.choice.entry.name, row.outcome) for row in report.rows)
 
 
 async def test_a_dry_run_tells_each_entry_and_stores_nothing(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
-        await made.apply(
-            quiet(made)
-            | {"destinations": [{"name": "D", "acquisition": False, "hosts": ["feed", "out"]}]}
-        )
+        await made.apply(idle(made))
         made.lay("a.grib", b"x" * 2000)
         made.lay("b.grib", b"x")
         made.lay("c.txt")
@@ -112,6 +116,7 @@ async def test_a_pasted_listing(tmp_path: Path) -> None:
 async def test_recursion_with_depth_exclude_and_groups(tmp_path: Path) -> None:
     """Excluded directories are not entered; what the regex names can be used in the target."""
     async with bench(tmp_path) as made:
+        await made.apply(idle(made))
         for name in ("a.x", "one/b.x", "one/two/c.x", "one/two/three/d.x", "old/e.x"):
             made.lay(name)
         text = (
@@ -126,6 +131,7 @@ async def test_recursion_with_depth_exclude_and_groups(tmp_path: Path) -> None:
 
 async def test_a_directory_that_cannot_be_listed_stops_only_itself(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
+        await made.apply(idle(made))
         made.lay("a")
         made.lay("sub/b")
         (made.feed / "lost").symlink_to(made.feed / "nowhere")
@@ -197,8 +203,11 @@ async def test_run_now_interrupts_what_runs(tmp_path: Path) -> None:
     async with bench(tmp_path) as made:
         made.lay("a")
         await made.wait(done(1))
-        await made.apply(quiet(made))
         scheduler = made.node.engine.acquisitions["D", "feed"]
+        await made.apply(quiet(made))
+        async with asyncio.timeout(10):  # the edited host is looked at once more
+            while scheduler._now or scheduler._task is not None or scheduler.due_at is None:
+                await asyncio.sleep(0.005)
         hosts = HostOperations(made.node.engine)
 
         async def running() -> asyncio.Task[None]:
@@ -243,10 +252,10 @@ class held:  # noqa: N801 - a context manager
             await asyncio.sleep(60)
             yield Entry(kind=Kind.FILE, name="never")
 
-        self._module.list = endless
+        setattr(self._module, "list", endless)  # noqa: B010 - mypy takes it for a method
 
     def __exit__(self, *_: object) -> None:
-        self._module.list = self._list
+        setattr(self._module, "list", self._list)  # noqa: B010
 
 
 async def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
@@ -354,3 +363,32 @@ async def test_an_inline_message_becomes_a_file_of_its_own(tmp_path: Path) -> No
         assert (made.out / "a.bufr").read_bytes() == b"12345"
         assert (made.out / "a.bufr.payload").read_bytes() == b"{}"
         assert not both[1].event
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_discoveries(tmp_path: Path) -> None:
+    """A run that ended "tomorrow" counts from now: the next one comes after the usual pause."""
+    async with bench(tmp_path) as made:
+        made.lay("a")
+        await made.wait(done(1))
+        ahead = made.node.core.clock.now() + timedelta(days=1)
+        await made.apply({"destinations": [{"name": "D", "acquisition": False,
+                                            "hosts": ["feed", "out"]}]})  # fmt: skip
+        clock = history.AcquisitionClock(started_at=ahead, finished_at=ahead)
+        await made.node.core.store.write(history.set_clock, "D", "feed", clock)
+        await made.apply(plain(made))
+        made.lay("b")
+        await made.wait(done(2))
+
+
+async def test_debug_tells_why_entries_are_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with bench(tmp_path) as made:
+        site = plain(made, {"acquisition.debug": "yes"})
+        site["hosts"][0]["directory"] = f"{made.feed}/{{.*\\.nc}}"
+        await made.apply(site)
+        with caplog.at_level("INFO"):
+            made.lay("b.txt")
+            made.lay("a.nc")
+            await made.wait(done(1))
+        assert "entry passed over" in caplog.text
