@@ -92,10 +92,13 @@ class Filters:
         return cls(parse_compression(filter_name), pattern, ectrans.filter_minimum, levels)
 
     def of_destination(self, filter_name: str, options: Mapping[str, str]) -> Filters:
-        """Return those of a Destination: its own texts, else the Host's."""
+        """Return those of a Destination: its own texts, else the Host's; raises OptionError."""
         pattern, minimum = self.pattern, self.minimum
         if text := options.get("ectrans.filterpattern", ""):
-            pattern = re.compile(text)
+            try:
+                pattern = re.compile(text)
+            except re.error as error:
+                raise OptionError(f"ectrans.filterpattern: {error}") from None
         if text := options.get("ectrans.filterMinimumSize", ""):
             minimum = parse_bytes(text, legacy_unit="b")
         return Filters(parse_compression(filter_name), pattern, minimum, self.levels)
