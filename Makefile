@@ -44,10 +44,10 @@ check: lint ## lint, unit and property tests: under a minute
 	@$(PYTEST) -q tests/unit tests/property
 
 test: venv peers ## every test, against real servers and clients (as root they are installed)
-	@$(PYTEST) -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(PYTEST) -n $(WORKERS) --dist loadscope $(ARGS)
 
 conformance: venv peers ## modules against real servers, portals against real clients
-	@$(PYTEST) -n $(WORKERS) --dist loadgroup -p ecpds.conformance.results \
+	@$(PYTEST) -n $(WORKERS) --dist loadscope -p ecpds.conformance.results \
 		--conformance-page docs/conformance.md tests/conformance $(ARGS)
 
 crash: venv ## kill the daemon everywhere, restart, look

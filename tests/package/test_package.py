@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,14 +76,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return Built(folder, sdist, wheel)
 
 
-@pytest.mark.xdist_group("package")
 def test_the_files_have_the_names_of_the_release(built: Built) -> None:
     """One wheel for every platform."""
     assert built.sdist.name == f"ecpds-{__version__}.tar.gz"
     assert built.wheel.name == f"ecpds-{__version__}-py3-none-any.whl"
 
 
-@pytest.mark.xdist_group("package")
 def test_the_wheel_has_what_the_checkout_has(built: Built) -> None:
     """Every file of the three trees, and nothing else but its own metadata."""
     source = built.folder / "source"
@@ -102,7 +101,6 @@ def test_the_wheel_has_what_the_checkout_has(built: Built) -> None:
     assert "Requires-Python: >=3.11" in text
 
 
-@pytest.mark.xdist_group("package")
 def test_the_sdist_can_be_built_again(built: Built) -> None:
     """It has the sources, the metadata and the licence."""
     with tarfile.open(built.sdist) as archive:
@@ -130,7 +128,6 @@ def installed(built: Built) -> Path:
     return home / "bin"
 
 
-@pytest.mark.xdist_group("package")
 def test_it_runs_outside_of_the_checkout(installed: Path, tmp_path: Path) -> None:
     """The command of the wheel, and the code of the wheel."""
     assert run(installed / "ecpds", "version", cwd=tmp_path) == f"ecpds {__version__}\n"
@@ -166,6 +163,7 @@ class Service:
     child: subprocess.Popen[bytes]
     notified: Notified
     folder: Path
+    ready: str  # what it told the service manager
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -200,7 +198,7 @@ def service(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             env=clean | LISTENERS | {"NOTIFY_SOCKET": str(notified.path)},
         )  # fmt: skip
     try:
-        yield Service(child, notified, folder)
+        yield Service(child, notified, folder, notified.until("READY=1"))
     finally:
         with suppress(ProcessLookupError):
             child.send_signal(signal.SIGKILL)
@@ -208,17 +206,15 @@ def service(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         notified.close()
 
 
-@pytest.mark.xdist_group("package")
 def test_it_tells_the_service_manager_when_it_serves(service: Service) -> None:
     """READY=1 when every listener accepts, then the watchdog is fed."""
-    assert f"MAINPID={service.child.pid}" in service.notified.until("READY=1")
+    assert f"MAINPID={service.child.pid}" in service.ready
     assert service.get("monitor", "/healthz") == (200, b"ok\n")
     status, body = service.get("monitor", "/readyz")
     assert (status, json.loads(body)["ready"]) == (200, True)
     service.notified.until("WATCHDOG=1")
 
 
-@pytest.mark.xdist_group("package")
 def test_pages_and_static_files_came_along(service: Service) -> None:
     """Of the dashboard and of the portal."""
     status, page = service.get("monitor", "/login")
@@ -230,7 +226,22 @@ def test_pages_and_static_files_came_along(service: Service) -> None:
     assert (status, b"<form" in page) == (200, True)
 
 
-@pytest.mark.xdist_group("package")
+def test_the_sample_site_came_along(service: Service, installed: Path) -> None:
+    """Its products are acquired, stored and delivered by the node from the wheel."""
+
+    def ecpds(*words: object) -> str:
+        return run(installed / "ecpds", *words, cwd=service.folder)
+
+    assert "DEMO-ARCHIVE" in ecpds("destination", "list", "--output", "id").split()
+    wait(lambda: ecpds("transfer", "list", "--destination", "DEMO", "--status", "done"))
+    first = ecpds("transfer", "list", "--destination", "DEMO", "--status", "done", "--limit", "1",
+                  "--output", "json")  # fmt: skip
+    found: dict[str, Any] = json.loads(first)
+    ecpds("get", f"DEMO/{found['target']}", "-o", "product")
+    content = (service.folder / "product").read_bytes()
+    assert content in {path.read_bytes() for path in (ROOT / "config/demo/products").iterdir()}
+
+
 def test_it_stops_when_it_is_told_to(service: Service) -> None:
     """SIGTERM: the manager hears STOPPING=1, the exit code is 0, the endpoints are gone."""
     assert service.child.poll() is None
@@ -253,7 +264,6 @@ def wait(condition: Callable[[], object]) -> None:
 UNIT = ROOT / "config" / "systemd" / "ecpds.service"
 
 
-@pytest.mark.xdist_group("package")
 @pytest.mark.needs("systemd-analyze")
 def test_systemd_accepts_the_unit(installed: Path, tmp_path: Path) -> None:
     """With the command of the wheel in its place, and without a word of warning."""
@@ -268,7 +278,6 @@ def test_systemd_accepts_the_unit(installed: Path, tmp_path: Path) -> None:
     assert (ended.returncode, ours) == (0, [])
 
 
-@pytest.mark.xdist_group("package")
 def test_the_unit_gives_the_daemon_the_time_it_needs() -> None:
     """Longer than all stages of a stop: finish, cancel, close listeners, write."""
     from ecpds.base.settings import SchedulerSettings
