@@ -41,6 +41,8 @@ def _post(verb: str) -> Callable[[Client, str, Namespace], Found]:
             body["mode"] = "immediate"
         if getattr(args, "reason", None):
             body["reason"] = args.reason
+        if getattr(args, "until", None):
+            body["until"] = args.until
         found: Found = client.call("POST", f"{path}/actions/{verb}", body=body)
         return found
 
@@ -61,6 +63,7 @@ def _stop_arguments(parser: ArgumentParser) -> None:
 def _hold_arguments(parser: ArgumentParser) -> None:
     _stop_arguments(parser)
     parser.add_argument("--reason", help="shown to operators")
+    parser.add_argument("--until", metavar="TIME", help="release it then, RFC 3339")
 
 
 DESTINATION: Final[Mapping[str, Action]] = {

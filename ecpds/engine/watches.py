@@ -13,6 +13,7 @@ from ecpds.engine import (
     clockwatch,
     groups,
     guard,
+    holds,
     hostchecks,
     lateness,
     mailnotices,
@@ -22,6 +23,7 @@ from ecpds.engine.ageing import Ageing
 from ecpds.engine.clockwatch import ClockWatch
 from ecpds.engine.groups import GroupWatch
 from ecpds.engine.guard import Guard
+from ecpds.engine.holds import Holds
 from ecpds.engine.hostchecks import HostChecks
 from ecpds.engine.lateness import Lateness
 from ecpds.engine.mailnotices import MailNotices
@@ -41,6 +43,7 @@ class Watches:
         self.host_checks = HostChecks(core, engine.breakers)
         self.mail = MailNotices(core)
         self.ageing = Ageing(core)
+        self.holds = Holds(core, engine.poke)
         self.lateness = Lateness(core)
         self.recovering = Recovering(core, engine.breakers)
         self.groups = GroupWatch(core, engine.poke)
@@ -53,6 +56,7 @@ class Watches:
             "host checks": (hostchecks.LOOK_EVERY, self.host_checks.look),
             "mail notices": (mailnotices.LOOK_EVERY, self.mail.look),
             "ageing": (ageing.LOOK_EVERY, self.ageing.look),
+            "holds": (holds.LOOK_EVERY, self.holds.look),
             "lateness": (lateness.LOOK_EVERY, self.lateness.look),
             "recovering": (recovering.LOOK_EVERY, self.recovering.look),
             "groups": (groups.LOOK_EVERY, self.groups.look),

@@ -77,6 +77,8 @@ class Model:
     failures: int = 0
     switched: datetime | None = None
     delayed: bool = False
+    stopped: bool = False
+    active: set[str] = field(default_factory=lambda: set(HOSTS))
 
     def due(self, now: datetime) -> list[One]:
         found = [
@@ -85,11 +87,18 @@ class Model:
         ]  # fmt: skip
         return sorted(found, key=lambda one: (one.priority, one.due, one.id))
 
+    @property
+    def hosts(self) -> list[str]:
+        return sorted(self.active)
+
     def host(self, now: datetime) -> str:
-        self.current = self.current or "A"
+        first = self.hosts[0]
+        if self.current not in self.active:
+            self.current, self.failures = first, 0
+            return first
         reset = self.switched is not None and now - self.switched >= timedelta(minutes=20)
-        if self.current == "B" and reset:
-            self.current, self.failures, self.switched = "A", 0, now
+        if self.current != first and reset:
+            self.current, self.failures, self.switched = first, 0, now
         return self.current
 
     def succeeded(self, one: One) -> None:
@@ -115,6 +124,8 @@ class Model:
             self.delayed = True
 
     def _move(self, host: str, began: datetime, now: datetime) -> timedelta:
+        if host not in self.active:
+            return timedelta(0)
         most, pause = HOSTS[host]
         is_old = self.switched is not None and began < self.switched
         if host != self.current or is_old:
@@ -122,9 +133,9 @@ class Model:
         self.failures += 1
         if self.failures < most:
             return pause
-        self.current = "B" if host == "A" else "A"
-        self.failures, self.switched = 0, now
-        return timedelta(0) if host == "A" else ROUND
+        place = (self.hosts.index(host) + 1) % len(self.hosts)
+        self.current, self.failures, self.switched = self.hosts[place], 0, now
+        return timedelta(0) if place else ROUND
 
     def set_back(self, now: datetime) -> None:
         for one in self.all.values():
@@ -173,10 +184,8 @@ class Queue(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.open()
-        for name, (count, pause) in HOSTS.items():
-            host = Host(name=name, method="genericTest", retry_count=count, retry_frequency=pause,
-                        max_connections=-1, directory="/x/")  # fmt: skip
-            self.do(HostOperations(self.node.engine).put(host, SYSTEM))
+        for name in HOSTS:
+            self.do(self.put_host(name))
         self.do(
             self.node.destination(
                 "D", hosts=("A", "B"), max_start=MAX_START, start_frequency=DELAY,
@@ -198,6 +207,7 @@ class Queue(RuleBasedStateMachine):
         at = now + delay * MINUTE
         self.model.all[number] = One(number, priority, at, at, at, at + life * MINUTE, now)
 
+    @precondition(lambda self: self.model.active)
     @rule(most=st.integers(1, 3))
     def claim(self, most: int) -> None:
         """The engine takes exactly the first due ones, in order, for the host of the model."""
@@ -207,6 +217,9 @@ class Queue(RuleBasedStateMachine):
         claim = self.do(
             core.store.write(claim_for, "D", entry, usable, Slots(limit=100), most, now, [])
         )
+        if self.model.stopped:
+            assert claim.claimed == []
+            return
         host, expected = self.model.host(now), self.model.due(now)[:most]
         assert [one.transfer.id for one in claim.claimed] == [one.id for one in expected]
         for one, claimed in zip(expected, claim.claimed, strict=True):
@@ -303,6 +316,31 @@ class Queue(RuleBasedStateMachine):
             one.deleted = True
             one.status = one.status if one.status is S.DONE else S.STOP
 
+    @rule(name=st.sampled_from(sorted(HOSTS)))
+    def host_is_switched(self, name: str) -> None:
+        """On or off; the attempts that run there go on."""
+        self.model.active ^= {name}
+        self.do(self.put_host(name))
+
+    async def put_host(self, name: str) -> None:
+        count, pause = HOSTS[name]
+        is_active = name in self.model.active
+        host = Host(name=name, method="genericTest", retry_count=count, retry_frequency=pause,
+                    max_connections=-1, directory="/x/", active=is_active)  # fmt: skip
+        await HostOperations(self.node.engine).put(host, SYSTEM)
+
+    @rule()
+    def destination_stops(self) -> None:
+        self.do(self.node.destinations.stop("D", ANN))
+        self.model.stopped = True
+
+    @rule()
+    def destination_starts(self) -> None:
+        """At its first host."""
+        self.do(self.node.destinations.start("D", ANN))
+        self.model.stopped = False
+        self.model.current, self.model.failures, self.model.switched = "", 0, None
+
     @rule(minutes=st.sampled_from([1, 10, 20, 60, 3000]))
     def time_passes(self, minutes: int) -> None:
         self.clock._now += minutes * MINUTE
@@ -364,6 +402,6 @@ class Queue(RuleBasedStateMachine):
 
 TestQueue = Queue.TestCase
 TestQueue.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None,
+    max_examples=20, stateful_step_count=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )  # fmt: skip

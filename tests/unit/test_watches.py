@@ -21,9 +21,9 @@ from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.submit import Submission
 from ecpds.model.destination import DestinationState
-from ecpds.model.errors import RemoteCancelled, StorageFull
+from ecpds.model.errors import InputError, RemoteCancelled, StorageFull
 from ecpds.model.host import Host
-from ecpds.model.status import TransferStatus
+from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Reason
 from ecpds.store import destinations, files, history, transfers
 from ecpds.store.db import Connection
@@ -290,3 +290,25 @@ async def test_a_destination_that_wants_it_begins_anew_after_a_change(tmp_path: 
             await node.destination(name, stop_if_dirty=dirty, comment="changed")
         found = [await node.store.read(destinations.state, name) for name in "DE"]
         assert [(one.current_host, one.round) for one in found if one] == [("", 1), ("b", 4)]
+
+
+async def test_a_hold_ends_by_itself_unless_somebody_decides_otherwise(tmp_path: Path) -> None:
+    """Also after a restart; a stop meanwhile stays a stop."""
+    clock = FakeClock(START)
+    until = START + timedelta(hours=1)
+    async with small_node(tmp_path, clock=clock) as node:
+        for name in "DEF":
+            await node.destination(name)
+            await node.destinations.hold(name, ANN, reason="works", until=until)
+        await node.destinations.start("E", ANN)
+        await node.destinations.stop("F", ANN)
+        with pytest.raises(InputError):
+            await node.destinations.hold("D", ANN, until=START)
+    async with small_node(tmp_path, clock=clock) as node:
+        await node.engine.watches.holds.look()
+        assert node.core.snapshot.destination("D").state is StoredState.STOP
+        clock._now = until
+        await node.engine.watches.holds.look()
+        await node.core.configuration.reload()
+        states = [node.core.snapshot.destination(name).state for name in "DEF"]
+        assert states == [StoredState.WAIT, StoredState.WAIT, StoredState.STOP]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from ecpds.engine import holds
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, difference, record
 from ecpds.engine.operations.transfers import delete_transfer
@@ -18,8 +19,10 @@ from ecpds.model.destination import Destination, DestinationState
 from ecpds.model.errors import (
     BadState,
     Conflict,
+    InputError,
     InvalidName,
     NotFound,
+    OptionError,
     PreconditionFailed,
 )
 from ecpds.model.names import checked, nearest
@@ -28,6 +31,7 @@ from ecpds.model.status import DestinationStatus, Light, StoredState, TransferSt
 from ecpds.store import destinations, transfers
 from ecpds.store.codec import plain
 from ecpds.store.db import Connection
+from ecpds.transfer.compress import NO_FILTERS
 
 S = TransferStatus
 KEEP = "***"  # a masked secret that comes back unchanged
@@ -160,10 +164,20 @@ class DestinationOperations:
             await self._interrupt_all(name, f"destination stopped by {actor.name}")
 
     async def hold(
-        self, name: str, actor: Actor, *, reason: str = "", immediate: bool = False
+        self,
+        name: str,
+        actor: Actor,
+        *,
+        reason: str = "",
+        immediate: bool = False,
+        until: datetime | None = None,
     ) -> None:
-        """Stop with a reason, until it is released."""
+        """Stop with a reason, until it is released, at the latest at `until`."""
+        if until is not None and until <= self._core.clock.now():
+            raise InputError("until lies in the past", pointer="until")
         await self._set_state(name, StoredState.STOP, actor, "hold", reason=reason or "held")
+        if until is not None:
+            await self._core.store.write(holds.set_end, name, until)
         if immediate:
             await self._interrupt_all(name, f"destination held by {actor.name}")
 
@@ -242,6 +256,10 @@ def check_destination(core: Core, destination: Destination, where: Where) -> Des
         raise where.at("name").error(error.message) from None
     options = core.catalogue.check(destination.options, "destination", where.at("options"))
     check_texts(destination, options, where)
+    try:
+        NO_FILTERS.of_destination(destination.filter_name, options)
+    except OptionError as error:
+        raise where.at("filter_name").error(error.message) from None
     return replace(destination, options=sealed_options(core, options))
 
 
@@ -323,6 +341,7 @@ def change_state(
     found = destinations.get(db, name)
     if found is None:
         raise NotFound(f"Destination {name} not found")
+    holds.set_end(db, name, None)
     by = actor.name if state is not StoredState.WAIT else ""
     destinations.set_state(db, name, state, by=by, reason=reason)
     if state is StoredState.WAIT:

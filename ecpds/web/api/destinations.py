@@ -281,7 +281,11 @@ async def hold(call: Call) -> web.StreamResponse:
     call.caller.check(OPERATE, name)
     how = await call.decoded(HoldRequest)
     await call.services.destinations.hold(
-        name, call.caller.actor, reason=how.reason, immediate=how.mode == "immediate"
+        name,
+        call.caller.actor,
+        reason=how.reason,
+        immediate=how.mode == "immediate",
+        until=how.until,
     )
     return await _done(call)
 

@@ -54,6 +54,7 @@ class HoldRequest:
         "graceful", "graceful lets running transfers end; immediate interrupts them."
     )
     reason: str = opt("", "Shown to operators.")
+    until: datetime | None = opt(None, "Released then by itself.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
