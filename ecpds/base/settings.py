@@ -130,6 +130,7 @@ class FtpSettings:
     tls: Literal["off", "optional", "required", "implicit"] = opt("optional", "FTPS.")
     passive_ports: str = opt("7100-7199", "Port range of data connections; 0: any free.")
     active: bool = opt(False, "Allow PORT and EPRT.")
+    session_reuse: bool = opt(False, "Data connections have to resume the TLS session.")
     public_address: str = opt("", "Address in PASV replies; empty: that of the connection.")
     login_timeout: timedelta = opt(seconds(60), "From connect to login.", low=0.1)
     idle_timeout: timedelta = opt(minutes(120), "Between commands after login.", low=0.1)

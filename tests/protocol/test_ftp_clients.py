@@ -312,6 +312,24 @@ async def test_data_connections_resume_the_control_session(
         assert await asyncio.to_thread(work) == 10
 
 
+async def test_a_new_session_for_data_is_refused_when_asked_for(tmp_path: Path) -> None:
+    """Whoever takes the data port of somebody else cannot bring his TLS session along."""
+    async with running(tmp_path, session_reuse=True) as rig:
+        context = rig.tls.client()
+
+        def work(kind: type[ftplib.FTP_TLS]) -> list[str]:
+            with kind(context=context) as client:
+                client.connect("127.0.0.1", rig.port, timeout=10)
+                client.auth()
+                client.login("alice", "secret")
+                client.prot_p()
+                return client.nlst("/NORTH")
+
+        assert await asyncio.to_thread(work, _Resuming) == []
+        with pytest.raises((ftplib.Error, OSError)):
+            await asyncio.to_thread(work, ftplib.FTP_TLS)
+
+
 _VICTIM = """
 import ftplib, os, signal, sys, time
 client = ftplib.FTP_TLS() if sys.argv[2] == "tls" else ftplib.FTP()

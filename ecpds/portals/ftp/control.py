@@ -349,7 +349,8 @@ class Connection:
             await link.open()
             self.reply(150, announcement)
             if self.protects and self.site.tls is not None:
-                await link.secure(self.site.tls())
+                reuse = self.site.settings.session_reuse
+                await link.secure(self.site.tls(), needs_reuse=reuse)
             yield link
             sock = await link.finish()
             if sock is not None:

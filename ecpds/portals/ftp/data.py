@@ -113,8 +113,8 @@ class DataLink:
         """How long it is or was in use, in seconds."""
         return time.monotonic() - self._begun
 
-    async def secure(self, context: ssl.SSLContext) -> None:
-        """Do the TLS handshake.
+    async def secure(self, context: ssl.SSLContext, *, needs_reuse: bool = False) -> None:
+        """Do the TLS handshake; `needs_reuse`: only with a session of an earlier connection.
 
         Raises:
             ConnectionLost, RemoteTimeout: phase TLS.
@@ -132,6 +132,9 @@ class DataLink:
                 if not count:
                     raise ConnectionLost("the client went away in the handshake", phase=Phase.TLS)
                 tls.feed(self._scratch[:count])
+        if needs_reuse and not tls.is_resumed:
+            text = "the data connection has to resume the TLS session of the control connection"
+            raise ConnectionLost(text, phase=Phase.TLS)
         self._tls = tls
         self._phase = Phase.DATA
 

@@ -61,6 +61,11 @@ class TlsLayer:
         self.established = True
         return True
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the client went on with a session that it had here before."""
+        return bool(self._object.session_reused)
+
     def write(self, data: bytes | memoryview) -> None:
         """Encrypt `data`; `take` has the records afterwards."""
         if data:
