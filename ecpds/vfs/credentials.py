@@ -1,7 +1,8 @@
 """Checks of what a client shows: passwords, one-time codes, keys.
 
 Argon2 is slow by design, and HTTP clients send their password with every request; a password that
-has just been verified is therefore recognised by a code (keyed BLAKE2b) with a key that only this process knows.
+has just been verified is therefore recognised by a code (keyed BLAKE2b) whose key only this
+process knows.
 Spec: RFC 6238 (SHA-1, 30 s, 6 digits), RFC 4226; portal.md 1.5.
 """
 
