@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from ecpds.model.errors import InputError
 from ecpds.model.status import TransferStatus
 from ecpds.store import files, history, outgoing
 from tests.flow.test_engine import Bench, bench, plain
@@ -125,3 +126,23 @@ async def test_copies_are_no_orphans(tmp_path: Path) -> None:
         assert copy is not None
         keys = [copy.object_key, "20000101/00/nobody"]
         assert await store.read(files.unknown_objects, copy.volume, keys) == keys[1:]
+
+
+@pytest.mark.parametrize(
+    ("host", "destination", "words"),
+    [
+        ({"filter_name": "gzp"}, {}, "gzip"),
+        ({"options": {"ectrans.filterpattern": "["}}, {}, "filterpattern"),
+        ({"options": {"ectrans.filterLevel": "zstd=99"}}, {}, "filterLevel"),
+        ({}, {"filter_name": "zstd:x"}, "size"),
+        ({}, {"options": {"ectrans.filterpattern": "["}}, "filterpattern"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused_when_it_is_saved(
+    host: dict[str, Any], destination: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    async with bench(tmp_path) as rig:
+        document = plain(rig, **destination)
+        next(one for one in document["hosts"] if one["name"] == "out").update(host)
+        with pytest.raises(InputError, match=words):
+            await rig.apply(document)
