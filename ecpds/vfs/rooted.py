@@ -110,6 +110,18 @@ class RootedSession(Session):
         async for node in self._inner.list(self._real(path), listing):
             yield self.shown(node)
 
+    async def walk(
+        self, path: str, *, prefix: str = "", after: str = "", limit: int | None = None
+    ) -> AsyncIterator[Node]:
+        """Yield the files at any depth below a shared directory."""
+        self._need("share")
+        if self.only:
+            yield await self.stat(f"/{self.only}")
+            return
+        found = self._inner.walk(self._real(path), prefix=prefix, after=after, limit=limit)
+        async for node in found:
+            yield self.shown(node)
+
     async def open_read(self, path: str) -> Reader:
         """Open a shared file; that is a use of the link."""
         self._need("share")

@@ -13,6 +13,8 @@ from ecpds.base.resources import shared
 from ecpds.base.settings import HttpsSettings
 from ecpds.base.threads import Threads
 from ecpds.model import account
+from ecpds.portals.https.archive import Archives
+from ecpds.portals.https.blocks import FileBlocks
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.exchange import Ask, Reply
 from ecpds.portals.https.login import Logins, Tickets
@@ -64,7 +66,13 @@ class HttpsPortal(HttpServer):
         self._service = Service(
             Logins(gate, tickets),
             pages,
-            Browse(pages, endpoints, lends=desks.links is not None, previews=Previews(threads)),
+            Browse(
+                pages,
+                endpoints,
+                lends=desks.links is not None,
+                previews=Previews(threads),
+                archives=Archives(FileBlocks(threads), clock),
+            ),
             clock,
             Logins(gate, tickets, account.Protocol.WEBDAV) if settings.webdav else None,
             desks,

@@ -17,6 +17,7 @@ from ecpds.model.errors import InputError, IsDirectory, NotDirectory
 from ecpds.model.units import format_bytes
 from ecpds.portals.https import listings, negotiate
 from ecpds.portals.https.addresses import link
+from ecpds.portals.https.archive import Archives
 from ecpds.portals.https.exchange import Answer, Refused
 from ecpds.portals.https.fields import FILE_POLICY, Types, security, with_charset
 from ecpds.portals.https.head import http_date
@@ -77,20 +78,26 @@ class Browse:
         *,
         lends: bool = False,
         previews: Previews | None = None,
+        archives: Archives | None = None,
     ) -> None:
         """`lends`: whether users can make links here; `previews`: what looks into files."""
         self._pages = pages
         self._endpoints = endpoints
         self._lends = lends
         self._previews = previews
+        self._archives = archives
         self._types = Types()
 
     async def listing(self, visit: Visit) -> None:
         """Send the listing of the directory in the form that the client wants most."""
-        kind = _format(visit)
+        is_archive = self._archives is not None and visit.query.get("format") == "zip"
+        kind = "zip" if is_archive else _format(visit)
         node = await visit.session.stat(visit.path)
         if not node.is_directory:
             raise NotDirectory(f"{node.path} is a file")
+        if is_archive and self._archives is not None:
+            await self._archives.send(visit, node)
+            return
         wanted = listings.read_query(visit.query)
         if kind == "html":
             await visit.send(await self._page(visit, node, wanted))
@@ -143,7 +150,7 @@ class Browse:
             first=_address(here, kept) if wanted.cursor else "",
             formats=[
                 (label, _address(here, {**kept, "format": label.lower()}))
-                for label in ("JSON", "CSV", "text")
+                for label in ("JSON", "CSV", "text", *self._archive(visit, node))
             ],
             done=_DONE.get(visit.query.get("done", ""), ""),
             upload=_upload_address(visit, node),
@@ -199,6 +206,10 @@ class Browse:
             account=_account(visit),
         )
         await visit.send(answer)
+
+    def _archive(self, visit: Visit, node: Node) -> tuple[str, ...]:
+        may = visit.session.may(Permission.GET, f"{node.path.rstrip('/')}/file")
+        return ("ZIP",) if self._archives is not None and node.destination and may else ()
 
     def _lending(self, visit: Visit, node: Node) -> dict[str, object] | None:
         """Return what the form for links offers, None when there is nothing to offer."""
