@@ -283,6 +283,7 @@ class PortalSession(Session):
         order = uploads.order_for(
             place.entry, place.path, place.inner, now=core.clock.now(), mtime=mtime,
             metadata=metadata, exclusive=exclusive, if_match=if_match,
+            is_shared=self.protocol is Protocol.S3,
         )  # fmt: skip
         uploads.check_size(order, size)
         quotas = await self._services.check_quotas(self._facts.quotas, place.entry, "upload")

@@ -61,6 +61,7 @@ class Order:
     metadata: Mapping[str, str] | None = None
     exclusive: bool = False
     if_match: Sequence[str] = ()
+    is_shared: bool = False  # others may write the name meanwhile (S3)
 
     @property
     def version(self) -> str:
@@ -75,7 +76,7 @@ class Order:
     @property
     def lock_key(self) -> str | None:
         """Return what only one upload at a time may write; None when each is a version apart."""
-        return None if "$timestamp" in self.version.lower() else self.inner
+        return None if self.is_shared or "$timestamp" in self.version.lower() else self.inner
 
 
 @lru_cache(maxsize=256)
@@ -102,6 +103,7 @@ def order_for(
     metadata: Mapping[str, str] | None = None,
     exclusive: bool = False,
     if_match: Sequence[str] = (),
+    is_shared: bool = False,
 ) -> Order:
     """Return where a file of that path inside a destination is stored.
 
@@ -115,7 +117,7 @@ def order_for(
     return Order(
         entry=entry, path=path.removesuffix(inner) + shown, inner=shown,
         target=normal_target(target), time_base=base, mtime=mtime, metadata=metadata,
-        exclusive=exclusive, if_match=if_match,
+        exclusive=exclusive, if_match=if_match, is_shared=is_shared,
     )  # fmt: skip
 
 
