@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import backlog, discovery, flow, ftp, https, s3, s3_portal, sftp, startup
+from benchmarks.cases import (
+    backlog,
+    discovery,
+    flow,
+    ftp,
+    https,
+    mqtt,
+    s3,
+    s3_portal,
+    sftp,
+    startup,
+)
 from benchmarks.scene import Case
 
 ALL: tuple[Case, ...] = (
@@ -15,4 +26,5 @@ ALL: tuple[Case, ...] = (
     Case(name="sftp", share=110, open=sftp.comparisons),
     Case(name="s3", share=90, open=s3.comparisons),
     Case(name="s3_portal", share=75, open=s3_portal.comparisons),
+    Case(name="mqtt", share=60, open=mqtt.comparisons),
 )

@@ -185,7 +185,7 @@ class MqttPortal:
             connection = client.connection
             if connection.keep_alive and now - connection.heard_at > connection.keep_alive:
                 connection.refuse(Reason.KEEP_ALIVE)
-            elif connection.packets > RATE:
+            elif connection.packets > RATE and not self.may_publish:
                 log.warning("client sends too much", user=client.session.key[0])
                 connection.refuse(Reason.QUOTA)
             elif connection.packets:

@@ -1,0 +1,178 @@
+"""One publisher and some subscribers at an MQTT broker, QoS 1, in one process of its own.
+
+    python -m benchmarks.mqtt_client PORT SUBSCRIBERS MESSAGES SIZE
+
+Prints the deliveries a second.  The client does no more than it has to, so that the broker is what
+is measured: it knows how long a message is and acknowledges all that came in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import cast
+
+TOPIC = b"bench/t"
+WINDOW = 50  # publications without an acknowledgement
+LIMIT = 120.0
+
+
+def _text(value: bytes) -> bytes:
+    return len(value).to_bytes(2, "big") + value
+
+
+def _packet(first: int, body: bytes) -> bytes:
+    size, length = len(body), bytearray()
+    while True:
+        size, low = divmod(size, 128)
+        length.append(low | (128 if size else 0))
+        if not size:
+            return bytes((first,)) + bytes(length) + body
+
+
+def connect(name: str) -> bytes:
+    """Return a CONNECT of 3.1.1."""
+    body = _text(b"MQTT") + b"\x04\xc2\x00\x00" + _text(name.encode())
+    return _packet(0x10, body + _text(b"bench") + _text(b"bench-password"))
+
+
+class Client(asyncio.Protocol):
+    """Common to both."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.ready = asyncio.Event()
+        self.done = asyncio.Event()
+        self._buffer = b""
+        self._is_in = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Log in."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self.transport.write(connect(self.name))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; CONNACK first."""
+        self._buffer += data
+        if not self._is_in and len(self._buffer) >= 4:
+            assert self._buffer[:4] == b"\x20\x02\x00\x00", self._buffer[:4]
+            self._is_in, self._buffer = True, self._buffer[4:]
+            self.entered()
+        if self._is_in:
+            self.take()
+
+    def entered(self) -> None:
+        """Go on after the login."""
+
+    def take(self) -> None:
+        """Look at what has come."""
+
+
+class Subscriber(Client):
+    """Counts messages of one length and acknowledges them."""
+
+    def __init__(self, name: str, count: int, length: int) -> None:
+        super().__init__(name)
+        self._left = count
+        self._length = length
+        self._id_at = length - 2
+
+    def entered(self) -> None:
+        """Subscribe."""
+        self.transport.write(_packet(0x82, b"\x00\x01" + _text(TOPIC) + b"\x01"))
+
+    def take(self) -> None:
+        """Acknowledge whole messages."""
+        if not self.ready.is_set():
+            if len(self._buffer) < 5:
+                return
+            assert self._buffer[:5] == b"\x90\x03\x00\x01\x01", self._buffer[:5]
+            self._buffer = self._buffer[5:]
+            self.ready.set()
+        count = len(self._buffer) // self._length
+        if not count:
+            return
+        at = 1 + _varint_size(self._length) + 2 + len(TOPIC)
+        acks = b"".join(
+            b"\x40\x02" + self._buffer[start + at : start + at + 2]
+            for start in range(0, count * self._length, self._length)
+        )
+        self._buffer = self._buffer[count * self._length :]
+        self.transport.write(acks)
+        self._left -= count
+        if self._left <= 0:
+            self.done.set()
+
+
+def _varint_size(length: int) -> int:
+    return 1 if length < 130 else 2
+
+
+class Publisher(Client):
+    """Publishes with a window."""
+
+    def __init__(self, name: str, count: int, size: int) -> None:
+        super().__init__(name)
+        self._left = count
+        self._flying = 0
+        self._number = 0
+        self._payload = bytes(size)
+
+    def entered(self) -> None:
+        """Be ready."""
+        self.ready.set()
+
+    def take(self) -> None:
+        """Count acknowledgements and go on."""
+        count = len(self._buffer) // 4
+        self._buffer = self._buffer[count * 4 :]
+        self._flying -= count
+        if count:
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Publish as far as the window allows."""
+        out = []
+        while self._left and self._flying < WINDOW:
+            self._number = self._number % 65535 + 1
+            number = self._number.to_bytes(2, "big")
+            out.append(_packet(0x32, _text(TOPIC) + number + self._payload))
+            self._left -= 1
+            self._flying += 1
+        if out:
+            self.transport.writelines(out)
+
+
+async def measure(port: int, subscribers: int, messages: int, size: int) -> float:
+    """Return the deliveries a second."""
+    loop = asyncio.get_running_loop()
+    length = len(_packet(0x32, _text(TOPIC) + b"\x00\x01" + bytes(size)))
+    made = [Subscriber(f"s{n}", messages, length) for n in range(subscribers)]
+    publisher = Publisher("p", messages, size)
+    for one in (*made, publisher):
+        await loop.create_connection(lambda one=one: one, "127.0.0.1", port)  # type: ignore[misc]  # bound now
+    async with asyncio.timeout(LIMIT):
+        for one in (*made, publisher):
+            await one.ready.wait()
+        begun = time.perf_counter()
+        publisher.go_on()
+        for one in made:
+            await one.done.wait()
+        took = time.perf_counter() - begun
+    for one in (*made, publisher):
+        one.transport.abort()
+    return subscribers * messages / took
+
+
+def main() -> None:
+    """Measure once."""
+    import uvloop
+
+    port, subscribers, messages, size = map(int, sys.argv[1:5])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(runner.run(measure(port, subscribers, messages, size)))
+
+
+if __name__ == "__main__":
+    main()
