@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterable
 from datetime import timedelta
@@ -446,3 +447,20 @@ async def test_every_error_of_ours_has_a_code() -> None:
 
     walk(EcpdsError)
     assert {code for code in CODES.values() if code not in STATUS} == set()
+
+
+async def test_writers_of_one_key_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """As in S3: each content is whole, the one that was registered last is there."""
+    contents = [bytes([65 + number]) * 300_000 for number in range(6)]
+    async with site(tmp_path) as s:
+        statuses = []
+
+        async def put(content: bytes) -> None:
+            statuses.append((await s.ask("PUT", "/NORTH/one", body=content)).status)
+
+        async with asyncio.TaskGroup() as group:
+            for content in contents:
+                group.create_task(put(content))
+        assert statuses == [200] * 6
+        assert (await s.ask("GET", "/NORTH/one")).body in contents
+        assert (await s.ask("GET", "/NORTH")).texts("Contents/Key") == ["one"]
