@@ -25,6 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from ecpds.engine.core import DestinationEntry
 from ecpds.engine.telling import millis, stamp
 from ecpds.model.dates import DatePattern
+from ecpds.model.decode import Where
 from ecpds.model.errors import TemplateError
 from ecpds.model.families import MqttOptions
 from ecpds.model.message import Message
@@ -329,9 +330,13 @@ def message_of(subject: Subject, now: datetime) -> Message | None:
     )
 
 
-def check(options: MqttOptions) -> None:
-    """Compile the texts of a destination; raises TemplateError."""
-    if options.topic:
-        compiled(options.topic, braced=True)
-    if options.payload and not is_script(options.payload):
-        compiled(options.payload)
+def check_messages(options: MqttOptions, where: Where) -> None:
+    """Compile the texts of a destination; raises ConfigError at the place of a bad one."""
+    for key, text, braced in (
+        ("mqtt.topic", options.topic, True),
+        ("mqtt.payload", options.payload, False),
+    ):
+        try:
+            compiled(text, braced=braced)
+        except TemplateError as error:
+            raise where.at(key).error(error.message) from None

@@ -11,6 +11,7 @@ from ecpds.engine import holds
 from ecpds.engine.core import Core
 from ecpds.engine.operations.actor import Actor, difference, record
 from ecpds.engine.operations.transfers import delete_transfer
+from ecpds.engine.publish_text import check_messages
 from ecpds.engine.ruletexts import check_loops, check_texts
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
@@ -25,6 +26,7 @@ from ecpds.model.errors import (
     OptionError,
     PreconditionFailed,
 )
+from ecpds.model.families import MqttOptions
 from ecpds.model.names import checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.model.status import DestinationStatus, Light, StoredState, TransferStatus
@@ -256,6 +258,7 @@ def check_destination(core: Core, destination: Destination, where: Where) -> Des
         raise where.at("name").error(error.message) from None
     options = core.catalogue.check(destination.options, "destination", where.at("options"))
     check_texts(destination, options, where)
+    check_messages(MqttOptions.read(options), where.at("options"))
     try:
         NO_FILTERS.of_destination(destination.filter_name, options)
     except OptionError as error:
