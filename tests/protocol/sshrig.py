@@ -107,7 +107,10 @@ async def running(
     host_keys = folder / "ssh"
     host_keys.mkdir()
     if slow_key:
-        (host_keys / "ssh_host_rsa_key").write_bytes(_rsa_host_key())
+        slow = host_keys / "ssh_host_rsa_key"
+        slow.write_bytes(_rsa_host_key())
+        public_half = asyncssh.read_private_key(str(slow)).export_public_key()
+        slow.with_suffix(".pub").write_bytes(public_half)  # Go programs like RSA best
     threads = Threads()
     chosen = {"listen": "127.0.0.1:0"} | settings
     portal = SshPortal(gate, SftpSettings(**chosen), host_keys, threads, SystemClock(), "node")
