@@ -30,19 +30,6 @@ SITE = """\
 "bench-password", "operations": ["dir"], "destinations": ["BENCH"],
 "options": {"portal.mqttPermission": "#", "portal.maxConnections": 1000}}]}
 """
-AMQTT = """\
-import asyncio, sys
-from amqtt.broker import Broker
-
-async def main():
-    broker = Broker({"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
-                     "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin":
-                                 {"allow_anonymous": True}}})
-    await broker.start()
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
 
 
 @asynccontextmanager
@@ -71,9 +58,8 @@ async def _opened(running: AsyncExitStack, name: str, folder: Path) -> int | Mea
 
 @asynccontextmanager
 async def _amqtt(folder: Path) -> AsyncIterator[int]:
-    (folder / "broker.py").write_text(AMQTT)
     with ports.reserved() as free:
-        command: list[str | Path] = [sys.executable, folder / "broker.py", str(free[0])]
+        command = [sys.executable, "-m", "benchmarks.amqtt_broker", str(free[0])]
         child = Child("amqtt", command, folder / "log")
         try:
             await wait_ready(child, "127.0.0.1", free[0])
