@@ -74,9 +74,7 @@ class AccessKeyOperations:
     async def delete(self, login: str, access_key: str, actor: Actor) -> None:
         """Take a key pair away; requests that it signed are refused at once.  Raises NotFound."""
         core = self._core
-        await core.store.write(
-            _drop, login, access_key, actor, self._teller, now=core.clock.now()
-        )
+        await core.store.write(_drop, login, access_key, actor, self._teller, now=core.clock.now())
         core.bus.tell("account", login)
 
 

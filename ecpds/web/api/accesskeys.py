@@ -52,9 +52,7 @@ async def create(call: Call) -> web.StreamResponse:
         comment=spec.comment,
         subscriber=spec.subscriber,
     )
-    key, secret = await call.services.access_keys.create(
-        stored.user.login, wish, call.caller.actor
-    )
+    key, secret = await call.services.access_keys.create(stored.user.login, wish, call.caller.actor)
     return answers.as_json({**_shown(key), "secret": secret}, status=201)
 
 
