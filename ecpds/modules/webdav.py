@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -22,6 +22,7 @@ from ecpds.model.entry import Entry, Kind
 from ecpds.model.errors import (
     Phase,
     RemoteError,
+    RemoteMissing,
     RemoteName,
     RemoteTransient,
     Unsupported,
@@ -40,6 +41,9 @@ from ecpds.transfer.contract import (
     Target,
     TransferModule,
 )
+
+PAUSES: Final = (0.1, 0.3, 0.6)
+"""Seconds between looks for the rest of a broken upload: rclone 1.75 stores it after we hung up."""
 
 UNLOCK: Final = timedelta(seconds=10)
 """Longest wait for the end of a lock after a failure; it ends by itself later."""
@@ -95,6 +99,7 @@ class WebdavModule(TransferModule[WebdavOptions]):
         self._files = files
         self._target = target
         self._options = options
+        self._broken = ""  # what a put that failed may have left
 
     @classmethod
     def naming(cls, options: WebdavOptions) -> Naming:
@@ -202,6 +207,14 @@ class WebdavModule(TransferModule[WebdavOptions]):
 
     async def delete(self, name: str) -> None:
         """Delete a file; a directory is refused, because its content would go with it."""
+        for pause in PAUSES if name == self._broken else ():
+            with suppress(RemoteMissing, RemoteTransient):
+                await self._delete(name)
+                return
+            await asyncio.sleep(pause)
+        await self._delete(name)
+
+    async def _delete(self, name: str) -> None:
         if (await self._resource(name)).is_collection:
             raise RemoteName(f"{name!r} is a directory", phase=Phase.VERIFY)
         await self._files.delete(self._name(name))
@@ -258,6 +271,12 @@ class WebdavModule(TransferModule[WebdavOptions]):
         """Send the content in one request, under a lock if told so."""
         if offset:
             raise Unsupported("WebDAV uploads begin at the first byte", file=name, offset=offset)
+        self._broken = name
+        sent = await self._put(name, source)
+        self._broken = ""
+        return sent
+
+    async def _put(self, name: str, source: ByteSource) -> int:
         if not self._options.use_lock:
             return await self._files.put(self._name(name), source)
         self._files.lock = await self._locked(name)

@@ -238,9 +238,9 @@ CASES = [
         name="webdav-apache",
         module=WebdavModule,
         server=apache,
-        options=lambda peer: {**webdav_options(peer), "webdav.useLock": "yes"},
+        options=webdav_options,
         many=20_000,
-        quirks=("With a threaded MPM locks taken at the same time get lost: put without them.",),
+        quirks=("Locks that are taken at the same time get lost: leave webdav.useLock off.",),
     ),
     Case(
         name="webdav-nginx-tls",

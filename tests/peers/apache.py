@@ -1,7 +1,7 @@
 """Apache httpd with mod_dav on loopback: WebDAV classes 1 and 2, with locks.
 
 The package `apache2-bin` brings the program without the service, so that nothing starts by itself.
-Processes and no threads: with threads 2.4 loses locks that are taken at the same time.
+2.4 loses locks that are taken at the same time, with threads and with processes.
 """
 
 from __future__ import annotations
