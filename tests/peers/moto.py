@@ -14,12 +14,25 @@ from tests.peers.buckets import BucketPeer, Service, peer_of
 from tests.peers.process import Child, wait_ready
 
 PROGRAM = """
-import sys
+import io, sys, threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
-run_simple("127.0.0.1", int(sys.argv[1]), DomainDispatcherApplication(create_backend_app))
+
+inner, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def one_by_one(environ, start):
+    size = int(environ.get("CONTENT_LENGTH") or 0)
+    body = environ["wsgi.input"].read(size)
+    if len(body) < size:
+        start("400 Bad Request", [])
+        return [b""]
+    environ["wsgi.input"] = io.BytesIO(body)
+    with lock:
+        return list(inner(environ, start))
+
+run_simple("127.0.0.1", int(sys.argv[1]), one_by_one, threaded=True)
 """
-"""moto's own server, without threads: with them it answers 500 to two uploads of one name."""
+"""moto's own server, one request at a time: it answers 500 to two uploads of one name at once."""
 
 _SHARED: list[Service] = []
 
