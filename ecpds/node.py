@@ -142,7 +142,7 @@ async def open_node(
     )
     await core.configuration.reload()
     engine = Engine(core)
-    certificates = open_certificates(settings, clock)
+    core.certificates = certificates = open_certificates(settings, clock)
     password = await first_administrator(core)
     return Node(
         settings=settings,

@@ -18,6 +18,7 @@ from ecpds.base.metrics import Metrics
 from ecpds.base.passwords import Passwords
 from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
+from ecpds.base.tls import Certificates
 from ecpds.base.vault import PREFIX, Vault
 from ecpds.engine.notices import NoticeRule
 from ecpds.engine.ruletexts import compiled
@@ -278,6 +279,7 @@ class Core:
     configuration: Configuration
     scripts: Scripts = field(default_factory=Scripts)
     mailer: Mailer
+    certificates: Certificates | None = None  # of the listeners
     endpoints: dict[str, str] = field(default_factory=dict)  # filled when all listen
 
     @property

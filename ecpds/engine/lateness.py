@@ -35,6 +35,11 @@ class Lateness:
         self._core = core
         self._known: set[str] = set()
 
+    @property
+    def late(self) -> frozenset[str]:
+        """Return the destinations that were late at the last look."""
+        return frozenset(self._known)
+
     async def look(self) -> None:
         """Refresh the gauge; a destination that became late is logged once."""
         now = self._core.clock.now()

@@ -15,6 +15,7 @@ from ecpds.engine import (
     guard,
     holds,
     hostchecks,
+    incidents,
     lateness,
     mailnotices,
     recovering,
@@ -25,6 +26,7 @@ from ecpds.engine.groups import GroupWatch
 from ecpds.engine.guard import Guard
 from ecpds.engine.holds import Holds
 from ecpds.engine.hostchecks import HostChecks
+from ecpds.engine.incidents import Incidents
 from ecpds.engine.lateness import Lateness
 from ecpds.engine.mailnotices import MailNotices
 from ecpds.engine.recovering import Recovering
@@ -46,6 +48,7 @@ class Watches:
         self.holds = Holds(core, engine.poke)
         self.lateness = Lateness(core)
         self.recovering = Recovering(core, engine.breakers)
+        self.incidents = Incidents(engine)
         self.groups = GroupWatch(core, engine.poke)
         self.clock = ClockWatch(core, self._stepped_back, engine.retention.hold)
 
@@ -60,6 +63,7 @@ class Watches:
             "lateness": (lateness.LOOK_EVERY, self.lateness.look),
             "recovering": (recovering.LOOK_EVERY, self.recovering.look),
             "groups": (groups.LOOK_EVERY, self.groups.look),
+            "incidents": (incidents.LOOK_EVERY, self.incidents.look),
             "clock": (clockwatch.LOOK_EVERY, self.clock.look),
         }
         for name, (interval, look) in acts.items():

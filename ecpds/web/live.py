@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ from ecpds.store.db import Connection
 from ecpds.web import shown
 from ecpds.web.errors import Refused
 from ecpds.web.rights import Caller
-from ecpds.web.topics import Subject, Topic, wanted
+from ecpds.web.topics import LISTS, Kind, Subject, Topic, wanted
 
 RING: Final = 1000  # events kept for those who come back
 MOST_ROWS: Final = 50  # of one second and stream; above, the page is told to load anew
@@ -223,6 +223,8 @@ class Live:
             self._add(Subject("dest", hint.name, (hint.name,)))
         elif hint.kind == "transfer":
             self._add(Subject("transfer", hint.name, (hint.destination,)))
+        elif hint.kind in LIST_HINTS:
+            self._add(Subject(LIST_HINTS[hint.kind], "list"))
         elif hint.kind in {"host", "breaker"}:
             users = self._core.snapshot.users.get(hint.name, ())
             self._add(Subject("host", hint.name, users))
@@ -298,6 +300,8 @@ class Live:
     async def _data(
         self, subject: Subject, found: dict[int, Transfer], now: datetime
     ) -> dict[str, Any] | None:
+        if subject.kind in LISTS:
+            return {}
         try:
             if subject.kind == "dest":
                 return await self._destination(subject.name)
@@ -351,6 +355,12 @@ TRANSFER_FIELDS: Final = (
     "destination", "target", "status", "size", "sent", "rate", "attempts", "requeues", "priority",
     "scheduled", "queue_time", "started", "finished", "host", "data_file_id", "reason", "comment",
 )  # fmt: skip
+LIST_HINTS: Final[Mapping[str, Kind]] = {
+    "incident": "incident",
+    "event": "event",
+    "account": "account",
+    "outbox": "notify",
+}
 HOST_FIELDS: Final = ("active", "connections", "bytes", "error", "problem", "valid", "breaker")
 
 

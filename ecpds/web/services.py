@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from ecpds.engine.core import Core
 from ecpds.engine.operations.accesskeys import AccessKeyOperations
 from ecpds.engine.operations.accounts import AccountOperations
+from ecpds.engine.operations.apiusers import ApiUserOperations
 from ecpds.engine.operations.destinations import DestinationOperations
+from ecpds.engine.operations.destmeta import MetadataOperations
 from ecpds.engine.operations.files import FileOperations
 from ecpds.engine.operations.groups import GroupOperations
 from ecpds.engine.operations.hosts import HostOperations
+from ecpds.engine.operations.incidents import IncidentOperations
 from ecpds.engine.operations.jobs import JobOperations
 from ecpds.engine.operations.notices import NoticeOperations
 from ecpds.engine.operations.products import ProductOperations
@@ -52,9 +55,12 @@ class Services:
     jobs: JobOperations = field(init=False)
     products: ProductOperations = field(init=False)
     retrievals: RetrievalOperations = field(init=False)
+    api_users: ApiUserOperations = field(init=False)
+    metadata: MetadataOperations = field(init=False)
     subscribers: SubscriberOperations = field(init=False)
     access_keys: AccessKeyOperations = field(init=False)
     notices: NoticeOperations = field(init=False)
+    incidents: IncidentOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,9 +68,12 @@ class Services:
         self.jobs = JobOperations(self.engine, self.transfers)
         self.products = ProductOperations(self.engine)
         self.retrievals = RetrievalOperations(self.engine)
+        self.api_users = ApiUserOperations(self.core)
+        self.metadata = MetadataOperations(self.core)
         self.subscribers = SubscriberOperations(self.core)
         self.access_keys = AccessKeyOperations(self.core)
         self.notices = NoticeOperations(self.engine)
+        self.incidents = IncidentOperations(self.engine)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property

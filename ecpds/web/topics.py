@@ -11,7 +11,17 @@ from ecpds.model.names import nearest
 from ecpds.web.errors import Refused
 from ecpds.web.rights import Caller
 
-Kind = Literal["dest", "transfer", "host", "counter", "file"]
+Kind = Literal[
+    "dest",
+    "transfer",
+    "host",
+    "counter",
+    "file",
+    "incident",
+    "event",
+    "account",
+    "notify",
+]
 
 MOST: Final = 50  # topics of one stream
 LONGEST: Final = 200  # characters of one topic
@@ -21,7 +31,14 @@ RIGHTS: Final = {
     "host": "hosts:read",
     "file": "files:read",
     "counter": "stats:read",
+    "incident": "destinations:read",
+    "event": "system:read",
+    "account": "portal:read",
+    "notify": "notify:read",
 }
+LISTS: Final = {"counter", "incident", "event", "account", "notify"}
+"""What is told of without a row: that there is something new, and nothing of what it is."""
+
 FORMS: Final = (*RIGHTS, "transfers")
 
 
@@ -36,7 +53,7 @@ class Subject:
     def visible(self, caller: Caller) -> bool:
         """Tell whether the caller may hear of it."""
         right = RIGHTS[self.kind]
-        if self.kind == "counter":
+        if self.kind in LISTS:
             return caller.may(right)
         return caller.may_everywhere(right) or any(
             caller.may_on(right, name) for name in self.destinations

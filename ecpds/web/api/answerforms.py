@@ -137,6 +137,9 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "WebUser": ("WebUser", {
         "has_password": "flag", "last_login": "time?", "last_login_from": "text?",
     }),
+    "ApiUser": ("ApiUser", {"has_password": "flag", "password": "text?"}),
+    "MetadataField": ("MetadataField", {}),
+    "DestinationMetadata": ("", {"destination": "text", "metadata": "object"}),
     "Role": ("", {"name": "text", "scopes": "[text]"}),
     "Token": ("", {
         "id": "int", "name": "text", "owner": "text", "scopes": "[text]", "objects": "[text]",
@@ -192,6 +195,13 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "id": "int", "time": "time", "actor": "text", "peer": "text?", "action": "text",
         "kind": "text", "name": "text", "difference": "object", "outcome": "text",
         "comment": "text",
+    }),
+    "Incident": ("", {
+        "id": "int", "kind": "text", "subject_kind": "text", "subject": "text",
+        "severity": "text", "text": "text", "open": "flag", "first_seen": "time",
+        "last_seen": "time", "count": "int", "acknowledged_by": "text?",
+        "acknowledged": "time?", "note": "text", "muted_until": "time?", "muted_by": "text?",
+        "resolved": "time?",
     }),
     "Volume": ("", {
         "name": "text", "files": "int", "bytes": "int", "room": "int", "reserve": "int",

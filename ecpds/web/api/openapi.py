@@ -13,9 +13,10 @@ from functools import cache
 from typing import Any, Final, Literal, get_args, get_origin
 
 from ecpds import __version__
-from ecpds.engine.operations.sitefile import DataUserSpec, PolicySpec, WebUserSpec
+from ecpds.engine.operations.sitefile import ApiUserSpec, DataUserSpec, PolicySpec, WebUserSpec
 from ecpds.model.decode import declared, key_of
 from ecpds.model.destination import Alias, Destination
+from ecpds.model.destmeta import MetadataField
 from ecpds.model.host import Host
 from ecpds.model.secret import Secret
 from ecpds.web.api import acquire, ruleforms, schemas
@@ -33,6 +34,9 @@ BODIES: Final[Mapping[str, type]] = {
     "Policy": PolicySpec,
     "DataUser": DataUserSpec,
     "WebUser": WebUserSpec,
+    "ApiUser": ApiUserSpec,
+    "MetadataField": MetadataField,
+    "MetadataValues": schemas.MetadataValues,
     "Nothing": schemas.Nothing,
     "NewSubscriber": schemas.NewSubscriber,
     "S3KeyRequest": schemas.S3KeyRequest,
@@ -48,6 +52,8 @@ BODIES: Final[Mapping[str, type]] = {
     "TokenRequest": schemas.TokenRequest,
     "Preview": schemas.Preview,
     "Announcement": schemas.Announcement,
+    "IncidentNote": schemas.IncidentNote,
+    "IncidentMute": schemas.IncidentMute,
     "Submission": schemas.SubmissionFields,
     "RegisterRequest": schemas.RegisterRequest,
     "SiteRequest": schemas.SiteRequest,

@@ -67,6 +67,13 @@ class HostLink:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataValues:
+    """What stands in the metadata fields of a destination."""
+
+    metadata: dict[str, Any] = opt(dict, "Category to field to value, list of values or null.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransferChange:
     """What may be changed of a transfer."""
 
@@ -187,6 +194,20 @@ class Announcement:
 
     transfer: int = opt(0, "The transfer that it tells of.")
     event: Literal["available", "delivered", "updated"] = opt("available", "The event.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentNote:
+    """What people should know about an incident."""
+
+    note: str | None = opt(None, "Free text, at most 4000 characters.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentMute:
+    """How long an incident is to be quiet."""
+
+    until: datetime | None = opt(None, "Needed: not in what needs attention until then.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
