@@ -16,6 +16,12 @@ from ecpds.engine.operations.accounts import (
     store_web_user,
 )
 from ecpds.engine.operations.actor import Actor, difference
+from ecpds.engine.operations.apiusers import (
+    api_user_facts,
+    check_api_user,
+    remove_api_user,
+    store_api_user,
+)
 from ecpds.engine.operations.destinations import (
     KEEP,
     check_destination,
@@ -26,18 +32,26 @@ from ecpds.engine.operations.destinations import (
 )
 from ecpds.engine.operations.hosts import check_host, remove_host, store_host
 from ecpds.engine.operations.siteexport import export, user_facts
-from ecpds.engine.operations.sitefile import DataUserSpec, HostSpec, PolicySpec, Site, WebUserSpec
+from ecpds.engine.operations.sitefile import (
+    ApiUserSpec,
+    DataUserSpec,
+    HostSpec,
+    PolicySpec,
+    Site,
+    WebUserSpec,
+)
 from ecpds.engine.ruletexts import check_loops
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.model.account import DataUser, Policy, WebUser
+from ecpds.model.apiuser import ApiUser
 from ecpds.model.decode import Where
 from ecpds.model.destination import Destination
 from ecpds.model.errors import InvalidName
 from ecpds.model.host import Host
 from ecpds.model.names import checked, nearest
 from ecpds.model.secret import Secret
-from ecpds.store import accounts, destinations, hosts, site
+from ecpds.store import accounts, apiusers, destinations, hosts, site
 from ecpds.store.codec import plain
 from ecpds.store.db import Connection
 
@@ -73,6 +87,7 @@ class _Checked:
     policies: tuple[Policy, ...]
     users: tuple[tuple[DataUser, str | None, SealedCredentials], ...]
     web_users: tuple[tuple[WebUser, str | None], ...]
+    api_users: tuple[tuple[ApiUser, str | None], ...]
 
 
 class SiteOperations:
@@ -131,12 +146,14 @@ class SiteOperations:
         policies = tuple(self._policy(one, where, names) for one, where in document.policies)
         users = [await self._user(one, where, names, policy_names) for one, where in document.users]
         web_users = [await self._web_user(one, where) for one, where in document.web_users]
+        api_users = [await self._api_user(one, where) for one, where in document.api_users]
         return _Checked(
             hosts=ready_hosts,
             destinations=tuple(ready_destinations),
             policies=policies,
             users=tuple(users),
             web_users=tuple(web_users),
+            api_users=tuple(api_users),
         )
 
     def _host(self, spec: HostSpec) -> tuple[Host, str]:
@@ -212,6 +229,14 @@ class SiteOperations:
         user = WebUser(name=spec.name, active=spec.active, comment=spec.comment, grants=spec.roles)
         return user, hashed
 
+    async def _api_user(self, spec: ApiUserSpec, where: Where) -> tuple[ApiUser, str | None]:
+        user = ApiUser(
+            name=spec.name, active=spec.active, comment=spec.comment, services=spec.services
+        )
+        check_api_user(user, where)
+        old = await self._core.store.read(apiusers.get, spec.name)
+        return user, await self._hash(spec.password, old.password_hash if old else "")
+
     async def _hash(self, password: Secret | None, stored: str) -> str | None:
         """Return the new hash; None keeps the stored one, also when the password is the same."""
         if password is None:
@@ -286,6 +311,9 @@ def write(
     for destination in changed:
         store_destination(db, destination, actor, teller, now=now, secret=secret)
     _write_accounts(db, ready, touched, actor, teller, now=now)
+    for api_user, hashed in ready.api_users:
+        if ("api_user", api_user.name) in touched:
+            store_api_user(db, api_user, hashed, actor, teller, now=now)
     _remove_doomed(db, doomed, actor, teller, now=now)
     site.set_applied(db, file, sorted(names))
     return changes
@@ -314,12 +342,14 @@ def _write_accounts(
 def _remove_doomed(
     db: Connection, doomed: set[tuple[str, str]], actor: Actor, teller: Teller, *, now: datetime
 ) -> None:
-    order = ["web_user", "user", "policy", "destination", "host"]
+    order = ["api_user", "web_user", "user", "policy", "destination", "host"]
     for kind, name in sorted(doomed, key=lambda one: order.index(one[0])):
         if kind == "destination":
             remove_destination(db, name, actor, teller, now=now)
         elif kind == "host":
             remove_host(db, name, actor, teller, now=now)
+        elif kind == "api_user":
+            remove_api_user(db, name, actor, teller, now=now)
         else:
             remove(db, kind, name, actor, teller, now=now)
 
@@ -357,6 +387,12 @@ def _changes(
                "comment": web_user.comment}  # fmt: skip
         _credential_facts(was, new, hashed, None)
         found.append(_change("web_user", web_user.name, was, new, secret))
+    for api_user, hashed in ready.api_users:
+        had = apiusers.get(db, api_user.name)
+        was = api_user_facts(had.user) if had else None
+        new = api_user_facts(api_user)
+        _credential_facts(was, new, hashed, None)
+        found.append(_change("api_user", api_user.name, was, new, secret))
     found += [Change(action="delete", kind=kind, name=name, difference={}) for kind, name in doomed]
     return found
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from ecpds.engine.operations.apiusers import api_user_facts
 from ecpds.engine.operations.destinations import KEEP, secret_keys
 from ecpds.engine.operations.sitefile import KINDS
 from ecpds.engine.supervisor import Engine
 from ecpds.model.account import DataUser
 from ecpds.model.destination import Destination
 from ecpds.model.host import Host
-from ecpds.store import accounts, destinations, hosts
+from ecpds.store import accounts, apiusers, destinations, hosts
 from ecpds.store.codec import plain
 from ecpds.store.db import Connection
 
@@ -61,6 +62,9 @@ def export(db: Connection, engine: Engine, *, secrets: bool) -> dict[str, Any]:
         table = {"name": web.user.name, "active": web.user.active, "comment": web.user.comment}
         table["roles"] = plain(web.user.grants)
         document["web_users"].append(_without_empty(table, keep={"active"}))
+    document["api_users"] = [
+        _without_empty(api_user_facts(one.user), keep={"active"}) for one in apiusers.everyone(db)
+    ]
     return {kind: tables for kind, tables in document.items() if tables}
 
 

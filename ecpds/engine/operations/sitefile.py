@@ -18,7 +18,7 @@ from ecpds.model.host import Host
 from ecpds.model.names import nearest
 from ecpds.model.secret import Secret
 
-KINDS = ("hosts", "destinations", "policies", "data_users", "web_users")
+KINDS = ("hosts", "destinations", "policies", "data_users", "web_users", "api_users")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,17 @@ class WebUserSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiUserSpec:
+    """One table of [[api_users]]."""
+
+    name: str = opt("", "Login name.")
+    password: Secret | None = opt(None, "Password.")
+    active: bool = opt(True, "May log in.")
+    comment: str = opt("", "Free text.")
+    services: str = opt("", "Regular expression on the whole names of v1 services.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostSpec:
     """A Host of the document, and whether it says a password."""
 
@@ -81,6 +92,7 @@ class Site:
     policies: tuple[tuple[PolicySpec, Where], ...]
     users: tuple[tuple[DataUserSpec, Where], ...]
     web_users: tuple[tuple[WebUserSpec, Where], ...]
+    api_users: tuple[tuple[ApiUserSpec, Where], ...] = ()
 
     def names(self) -> set[tuple[str, str]]:
         """Return kind and name of every object."""
@@ -88,6 +100,7 @@ class Site:
         found |= {("destination", one.name) for one, _ in self.destinations}
         found |= {("policy", one.name) for one, _ in self.policies}
         found |= {("user", one.login) for one, _ in self.users}
+        found |= {("api_user", one.name) for one, _ in self.api_users}
         return found | {("web_user", one.name) for one, _ in self.web_users}
 
 
@@ -159,6 +172,10 @@ def read_site(data: Mapping[str, Any], where: Where) -> Site:
         web_users=tuple(
             (decode(WebUserSpec, table, place), place)
             for table, place in _tables(data, "web_users", where, "name")
+        ),
+        api_users=tuple(
+            (decode(ApiUserSpec, table, place), place)
+            for table, place in _tables(data, "api_users", where, "name")
         ),
     )
 
