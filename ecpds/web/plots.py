@@ -7,6 +7,7 @@ the strict content policy needs no exception for styles.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -66,3 +67,34 @@ def gauge(share: float, tone: str, label: str) -> Markup:
         ' aria-label="{}"><rect class="rest" x="0" y="0" width="1000" height="8"/>{}</svg>'
     )
     return Markup(frame).format(label, _rect(f"part {tone}", 0, 0, width, 8))  # noqa: S704
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One column of a plot: its value, and what is told of it."""
+
+    value: float
+    told: str
+    bad: float = 0.0  # share of it that went wrong, drawn on top
+
+
+def columns(points: Sequence[Point], label: str, *, top: float = 0.0) -> Markup:
+    """Return one column a point with a tooltip each, oldest on the left; `top` is full height."""
+    most = max([top, *(one.value + one.bad for one in points)]) or 1.0
+    step = 1000 / max(len(points), 1)
+    pieces = []
+    for place, one in enumerate(points):
+        height = one.value / most * 100
+        wrong = one.bad / most * 100
+        box = Markup('<g class="column"><title>{}</title>').format(one.told)
+        box += _rect("hit", place * step, 0, step, 100)
+        box += _rect("full" if one.value else "zero", place * step, 100 - max(height, 0.8),
+                     step * 0.8, max(height, 0.8))  # fmt: skip
+        if wrong:
+            box += _rect("failed", place * step, 100 - height - wrong, step * 0.8, wrong)
+        pieces.append(box + Markup("</g>"))
+    frame = (
+        '<svg class="plot tall" viewBox="0 0 1000 100" preserveAspectRatio="none" role="img"'
+        ' aria-label="{}">{}</svg>'
+    )
+    return Markup(frame).format(label, Markup("").join(pieces))  # noqa: S704

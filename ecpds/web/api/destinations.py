@@ -106,7 +106,7 @@ async def _store(
     is_new = old is None
     if old is not None and not call.must_be_new:
         call.check_match(tag(old), optional=is_part)
-    _check_links(call, new, old.destination if old else None)
+    check_links(call, new, old.destination if old else None)
     dry_run = call.flag("dry_run")
     await call.services.destinations.put(
         new,
@@ -132,7 +132,7 @@ def masked(call: Call, new: Destination) -> Destination:
     return replace(new, options=mask(call.services.core, new.options))
 
 
-def _check_links(call: Call, new: Destination, old: Destination | None) -> None:
+def check_links(call: Call, new: Destination, old: Destination | None) -> None:
     """Raise Denied or NotFound for new links to what lies outside of the caller's scope."""
     caller, users = call.caller, call.services.core.snapshot.users
     for host in set(new.hosts) - set(old.hosts if old else ()):

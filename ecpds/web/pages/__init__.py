@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ecpds.web.pages import (
+    destination_form,
+    destination_tabs,
     destinations,
     files,
     frame,
@@ -30,6 +32,8 @@ def _post(path: str, right: str, handle: Handle, summary: str) -> Route:
 routes: Final = (
     _get("/", destinations.READ, overview.index, "Health, alarms, running transfers, errors."),
     _get("/destinations", destinations.READ, destinations.index, "All destinations."),
+    *destination_form.ROUTES,
+    *destination_tabs.ROUTES,
     _get("/destinations/{name}", destinations.READ, destinations.detail, "One destination."),
     _post(
         "/destinations/{name}/actions/{verb}", destinations.ACT, destinations.act,

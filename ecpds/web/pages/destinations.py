@@ -104,6 +104,7 @@ async def index(call: Call) -> web.Response:
         statuses=list(DestinationStatus),
         order=order,
         problem=problem,
+        may_write=call.caller.may("destinations:write"),
         address=lambda **changes: lists.address(call, **changes),
     )
 
@@ -202,6 +203,7 @@ async def detail(call: Call) -> web.Response:
         parts=plots.parts([(TRANSFERS[one].tone, one.label, number) for one, number in shares]),
         counts_in=[one for one in (await visible(call)) if _copies(one, name)],
         may_act=caller.may_on(ACT, name),
+        may_write=caller.may_on("destinations:write", name),
         may_see_transfers=caller.may_on("transfers:read", name),
     )
 
@@ -269,7 +271,10 @@ async def act(call: Call) -> web.Response:
     form = await call.form()
     address = own_address(form.get("back", ""), f"/destinations/{segment(name)}")
     try:
-        text = await deed(call, name, call.caller, form.get("mode") == "immediate")
+        if verb == "hold":
+            text = await _hold(call, name, form)
+        else:
+            text = await deed(call, name, call.caller, form.get("mode") == "immediate")
     except EcpdsError as error:
         return refused(call, address, error)
     return back(call, address, text)
@@ -293,5 +298,17 @@ async def _restart(call: Call, name: str, who: Caller, immediate: bool) -> str:
     return f"{name} was restarted."
 
 
+async def _hold(call: Call, name: str, form: Mapping[str, str]) -> str:
+    text = form.get("until", "").strip()
+    until = lists.ahead(call, "until", text) if text else None
+    await call.services.destinations.hold(
+        name, call.caller.actor, reason=form.get("reason", "").strip()[:400],
+        immediate=form.get("mode") == "immediate", until=until,
+    )  # fmt: skip
+    return f"{name} is held" + (f" until {until:%Y-%m-%d %H:%M} UTC." if until else ".")
+
+
 Deed = Callable[[Call, str, Caller, bool], Awaitable[str]]
-VERBS: Final[Mapping[str, Deed]] = {"start": _start, "stop": _stop, "restart": _restart}
+VERBS: Final[Mapping[str, Deed]] = {
+    "start": _start, "stop": _stop, "restart": _restart, "hold": _stop,
+}  # fmt: skip

@@ -105,6 +105,21 @@ def time_of(call: Call, name: str) -> datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
+def ahead(call: Call, name: str, text: str) -> datetime:
+    """Return a time ahead: `2h` from now, or a date or time, UTC unless it says else."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return call.services.core.clock.now() + units.parse_duration(text)
+        except (OptionError, OverflowError):
+            raise InputError(
+                f"{name}: {text!r} is neither a time as 2031-05-04 10:00 nor a length as 2h",
+                pointer=name,
+            ) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
 def sort_of(call: Call, columns: Iterable[str], default: str) -> Sort:
     """Return the order asked for, the default one for an unknown column."""
     text = call.text("sort") or default

@@ -1,0 +1,70 @@
+"""Sums over days: what was delivered, what arrived and what will go by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from ecpds.store.codec import to_micros
+from ecpds.store.db import Connection, statement
+
+DAY = 86_400_000_000  # microseconds
+EPOCH = date(1970, 1, 1)
+RATES = statement("""
+    SELECT destination, day, bytes, duration, files FROM daily_rate
+    WHERE day >= :since AND day <= :until AND (:destination IS NULL OR destination = :destination)
+    ORDER BY day, destination""")
+ARRIVED = statement(
+    """
+    SELECT COUNT(*) AS files, COALESCE(SUM(MAX(size, 0)), 0) AS bytes
+    FROM data_file INDEXED BY data_file_arrived
+    WHERE arrived_at >= :since AND removed = 0""",
+    hot=True,
+)
+LEAVING = statement("""
+    SELECT COUNT(*) AS files, COALESCE(SUM(MAX(size, 0)), 0) AS bytes FROM data_file
+    WHERE removed = 0 AND id IN (
+        SELECT data_file FROM transfer INDEXED BY transfer_expiry
+        WHERE deleted = 0 AND expires_at < :until LIMIT :most)
+      AND NOT EXISTS (
+        SELECT 1 FROM transfer AS other WHERE other.data_file = data_file.id
+          AND other.deleted = 0 AND other.expires_at >= :until)""")
+MOST = 1_000_000
+"""Transfers looked at for what will leave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What one destination got on one day (UTC)."""
+
+    destination: str
+    day: date
+    bytes: int
+    duration: timedelta  # of all deliveries together
+    files: int
+
+
+def rates(
+    db: Connection, *, since: date, until: date, destination: str | None = None
+) -> list[Rate]:
+    """Return the sums of each day and destination, both ends included."""
+    values = {
+        "since": (since - EPOCH).days, "until": (until - EPOCH).days, "destination": destination,
+    }  # fmt: skip
+    return [
+        Rate(
+            destination=row["destination"],
+            day=EPOCH + timedelta(days=row["day"]),
+            bytes=row["bytes"],
+            duration=timedelta(microseconds=row["duration"]),
+            files=row["files"],
+        )
+        for row in db.execute(RATES.sql, values)
+    ]
+
+
+def flow(db: Connection, *, now: datetime, over: timedelta) -> tuple[int, int]:
+    """Return the bytes that came in the last `over` and are here, and those that go in the next."""
+    came = db.execute(ARRIVED.sql, {"since": to_micros(now - over)}).fetchone()["bytes"]
+    values = {"until": to_micros(now + over), "most": MOST}
+    return int(came), int(db.execute(LEAVING.sql, values).fetchone()["bytes"])
