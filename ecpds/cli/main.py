@@ -54,6 +54,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "bans": ("portal", "list addresses that are kept out"),
     "unban": ("portal", "let an address in again"),
     "status": ("portal", "tell whether the node is ready"),
+    "backup": ("backup", "make, check and restore backups of a node"),
+    "fsck": ("fsck", "compare the store of a node with its disks"),
     "completion": ("completion", "complete words in a shell"),
     "version": ("version", "print the release"),
 }

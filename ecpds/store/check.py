@@ -1,0 +1,115 @@
+"""Looks for what cannot be in a store, and brings back what can be known again; for `fsck`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ecpds.model.errors import BadState, NotFound, StoreError
+from ecpds.store.codec import to_micros
+from ecpds.store.db import Connection, statement
+from ecpds.store.files import unknown_objects
+from ecpds.store.lost import lose
+from ecpds.store.migrate import migrations, version
+
+COUNTERS = statement("""
+    SELECT name, pending, (
+        SELECT COUNT(*) FROM transfer WHERE transfer.destination = destination.name
+            AND status IN ('WAIT', 'RETR') AND deleted = 0) AS counted
+    FROM destination WHERE pending != counted ORDER BY name""")
+SET_COUNTER = statement("UPDATE destination SET pending = :counted WHERE name = :name")
+FILELESS = statement("""
+    SELECT id, destination, target, data_file FROM transfer
+    WHERE NOT EXISTS (SELECT 1 FROM data_file WHERE data_file.id = transfer.data_file)""")
+NOWHERE = statement("""
+    SELECT id, destination, target, data_file FROM transfer
+    WHERE deleted = 0
+      AND NOT EXISTS (SELECT 1 FROM destination WHERE name = transfer.destination)""")
+DROP = statement("DELETE FROM transfer WHERE id = :id")
+DELETE = statement("UPDATE transfer SET deleted = 1, changed_at = :now WHERE id = :id")
+
+Found = dict[str, Any]
+
+
+@contextmanager
+def opened(path: Path, *, read_only: bool) -> Iterator[Connection]:
+    """Open a store of this release's schema; BadState for another one."""
+    if not path.exists():
+        raise NotFound(f"there is no store {path}")
+    try:
+        db = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be opened: {error}") from error
+    try:
+        db.row_factory = sqlite3.Row
+        db.execute("PRAGMA busy_timeout = 10000")
+        db.execute("PRAGMA foreign_keys = OFF")  # rows that refer to none are to be removed
+        if read_only:
+            db.execute("PRAGMA query_only = ON")
+        present, newest = version(db), migrations()[-1][0]
+        if present != newest:
+            raise BadState(
+                f"the store has schema {present}, this release {newest}: check it with the "
+                "release that wrote it, or let `ecpds init` of this one migrate it first"
+            )
+        yield db
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} is damaged: {error}; restore a backup") from error
+    finally:
+        db.close()
+
+
+def counters(db: Connection) -> list[Found]:
+    """Return destinations whose counter of pending transfers is wrong."""
+    return [dict(row) for row in db.execute(COUNTERS.sql)]
+
+
+def set_counter(db: Connection, name: str, counted: int) -> None:
+    """Correct one counter."""
+    db.execute(SET_COUNTER.sql, {"name": name, "counted": counted})
+
+
+def fileless(db: Connection) -> list[Found]:
+    """Return transfers of a data file that there is not."""
+    return [dict(row) for row in db.execute(FILELESS.sql)]
+
+
+def nowhere(db: Connection) -> list[Found]:
+    """Return live transfers of a destination that there is not."""
+    return [dict(row) for row in db.execute(NOWHERE.sql)]
+
+
+def drop(db: Connection, number: int) -> None:
+    """Remove the row of a transfer."""
+    db.execute(DROP.sql, {"id": number})
+
+
+def delete(db: Connection, number: int, *, now: datetime) -> None:
+    """Mark a transfer as deleted."""
+    db.execute(DELETE.sql, {"id": number, "now": to_micros(now)})
+
+
+def orphans(db: Connection, volume: str, keys: list[str]) -> list[str]:
+    """Return the objects that nothing refers to."""
+    return unknown_objects(db, volume, keys)
+
+
+def mark_lost(db: Connection, file: int, text: str, *, now: datetime) -> list[int]:
+    """Mark the content of a file as lost; return the transfers that fail by that."""
+    return lose(db, file, text, now=to_micros(now))
+
+
+@contextmanager
+def changing(db: Connection) -> Iterator[None]:
+    """Commit what the block does, or nothing of it."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
