@@ -73,6 +73,7 @@ class Replicator:
         self._teller = Teller(node=core.node)
         self._running: set[tuple[int, str, str]] = set()
         self._by_host: dict[str, int] = {}
+        self._out: dict[str, datetime] = {}  # hosts that failed: the next one serves until then
         self._wake = asyncio.Event()
 
     def poke(self) -> None:
@@ -87,25 +88,35 @@ class Replicator:
                 self._wake.clear()
                 begun = clock.now()
                 pairs = list(self._pairs())
-                for role, entry, host in pairs:
-                    for task in await self._missing(role, entry, host):
+                for role, entry, host, others in pairs:
+                    for task in await self._missing(role, entry, host, others):
                         self._start(group, task)
                 if pairs or self._by_host:
                     await self._purge()
                 pause = max(LOOK_EVERY, 10 * (clock.now() - begun)) if pairs else LOOK_EVERY * 5
                 await clock.wait(self._wake, clock.now() + pause)
 
-    def _pairs(self) -> Iterator[tuple[Role, DestinationEntry, HostEntry]]:
+    def _pairs(self) -> Iterator[tuple[Role, DestinationEntry, HostEntry, list[str]]]:
+        """Yield who gets copies now, and all hosts at which a copy counts."""
         snapshot = self._core.snapshot
         for name, entry in snapshot.destinations.items():
             if entry.destination.backup:
-                for host in snapshot.hosts_of(name, HostRole.BACKUP)[:1]:
-                    yield "backup", entry, host
+                found = snapshot.hosts_of(name, HostRole.BACKUP)
+                for host in self._first_that_works(found):
+                    yield "backup", entry, host, [one.name for one in found]
             if entry.state is not StoredState.STOP:
-                for host in snapshot.hosts_of(name, HostRole.PROXY)[:1]:
-                    yield "proxy", entry, host
+                found = snapshot.hosts_of(name, HostRole.PROXY)
+                for host in self._first_that_works(found):
+                    yield "proxy", entry, host, [one.name for one in found]
 
-    async def _missing(self, role: Role, entry: DestinationEntry, host: HostEntry) -> list[Task]:
+    def _first_that_works(self, hosts: list[HostEntry]) -> list[HostEntry]:
+        """Return the first host that did not just fail, else the first; none if there is none."""
+        now = self._core.clock.now()
+        return [one for one in hosts if self._out.get(one.name, now) <= now][:1] or hosts[:1]
+
+    async def _missing(
+        self, role: Role, entry: DestinationEntry, host: HostEntry, others: list[str]
+    ) -> list[Task]:
         most = host.host.max_connections
         here = self._by_host.get(host.name, 0)
         free = AT_ONCE - len(self._running)
@@ -113,8 +124,9 @@ class Replicator:
         if free <= 0:
             return []
         found = await self._core.store.read(
-            read_missing, role, entry, host, now=self._core.clock.now(), limit=free + here
-        )
+            read_missing, role, entry, host, others, now=self._core.clock.now(),
+            limit=free + here,
+        )  # fmt: skip
         return [task for task in found if self._key(task) not in self._running][:free]
 
     @staticmethod
@@ -151,12 +163,14 @@ class Replicator:
             if isinstance(error, NotFound) and not await self._is_alive(task.file):
                 return
             reason = reason_of(error)
+            self._out[task.host.name] = core.clock.now() + AGAIN[task.role]
             log.warning("copy failed", role=task.role, reason=reason.text)
         core.failpoints.hit("copy.made")
         await core.store.write(
             store_copy, task, place, reason, self._teller, started, core.clock.now()
         )
         if reason is None:
+            self._out.pop(task.host.name, None)
             log.info("copied", role=task.role, bytes=task.file.size, place=place)
             self._copied(task.entry.name)
 
@@ -247,14 +261,16 @@ def read_missing(
     role: Role,
     entry: DestinationEntry,
     host: HostEntry,
+    hosts: list[str],
     *,
     now: datetime,
     limit: int,
 ) -> list[Task]:
     """Return copies that are to be made, with everything that is known."""
     found = copies.missing(
-        db, role, entry.name, host.name, now=now, arrived=now - SETTLED, limit=limit
-    )
+        db, role, entry.name, host.name, hosts=hosts, now=now, arrived=now - SETTLED,
+        limit=limit,
+    )  # fmt: skip
     tasks = []
     for number, file_number in found:
         transfer, file = transfers.get(db, number), files.get(db, file_number)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ecpds.store.codec import to_micros
+from ecpds.store.codec import dump, to_micros
 from ecpds.store.db import Connection, Row, statement
 
 Role = Literal["backup", "proxy"]
@@ -19,9 +20,10 @@ BACKUP = statement(
       AND transfer.status IN ('WAIT', 'RETR', 'HOLD', 'DONE') AND transfer.expires_at > :now
       AND data_file.stored = 1 AND data_file.deleted = 0
       AND NOT EXISTS (SELECT 1 FROM content_copy AS copy
-        WHERE copy.data_file = transfer.data_file AND copy.host = :host AND copy.destination = ''
+        WHERE copy.data_file = transfer.data_file AND copy.destination = ''
           AND (copy.state = 'there' AND copy.instance = COALESCE(data_file.instance, 0)
-            OR copy.state = 'waiting' AND copy.due_at > :now))
+              AND copy.host IN (SELECT value FROM json_each(:hosts))
+            OR copy.state = 'waiting' AND copy.host = :host AND copy.due_at > :now))
     GROUP BY transfer.data_file
     ORDER BY data_file.group_by, MIN(transfer.queue_at), transfer LIMIT :limit""",
 )
@@ -33,10 +35,10 @@ PROXY = statement(
       AND transfer.status IN ('WAIT', 'RETR') AND transfer.expires_at > :now
       AND data_file.stored = 1 AND data_file.deleted = 0 AND data_file.arrived_at <= :arrived
       AND NOT EXISTS (SELECT 1 FROM content_copy AS copy
-        WHERE copy.data_file = transfer.data_file AND copy.host = :host
-          AND copy.destination = :destination
+        WHERE copy.data_file = transfer.data_file AND copy.destination = :destination
           AND (copy.state = 'there' AND copy.instance = COALESCE(data_file.instance, 0)
-            OR copy.state = 'waiting' AND copy.due_at > :now))
+              AND copy.host IN (SELECT value FROM json_each(:hosts))
+            OR copy.state = 'waiting' AND copy.host = :host AND copy.due_at > :now))
     ORDER BY transfer.priority, transfer.queue_at, transfer.id LIMIT :limit""",
 )
 PUT = statement("""
@@ -107,12 +109,16 @@ def missing(
     destination: str,
     host: str,
     *,
+    hosts: Sequence[str],
     now: datetime,
     arrived: datetime,
     limit: int,
 ) -> list[tuple[int, int]]:
-    """Return transfer and file of what has no copy at that host yet, in order."""
-    values = {"destination": destination, "host": host, "limit": limit}
+    """Return transfer and file of what has no copy at any of `hosts` yet, in order.
+
+    `host` is the one that is to get it: what failed there a short while ago is left out.
+    """
+    values = {"destination": destination, "host": host, "hosts": dump(list(hosts)), "limit": limit}
     times = {"now": to_micros(now)} | ({"arrived": to_micros(arrived)} if role == "proxy" else {})
     rows = db.execute((BACKUP if role == "backup" else PROXY).sql, values | times)
     return [(row["transfer"], row["file"]) for row in rows]

@@ -88,6 +88,34 @@ async def test_a_backup_that_fails_is_told_and_tried_again_later(tmp_path: Path)
         assert copy.error
 
 
+async def test_the_second_backup_host_serves_while_the_first_fails(tmp_path: Path) -> None:
+    """One copy is enough: what the second one has is not copied again to the first."""
+    async with bench(tmp_path, {}) as made:
+        document = plain(made, acquisition=False, backup=True)
+        for name in ("one", "two"):
+            document["hosts"].append(
+                {"name": name, "role": "backup", "method": "genericFile",
+                 "directory": f"{made.out}/{name}/"}
+            )  # fmt: skip
+        document["destinations"][0]["hosts"] = ["out", "one", "two"]
+        made.out.mkdir(exist_ok=True)
+        (made.out / "one").write_text("no directory")
+        await made.apply(document)
+
+        async def there(number: int) -> list[str]:
+            return [copy.host for copy in await copies_of(made, number) if copy.state == "there"]
+
+        numbers = [await made.push(name) for name in "ab"]
+        for number in numbers:
+            assert await eventually(lambda one=number: there(one)) == ["two"]
+        (made.out / "one").unlink()
+        made.node.engine.replicator._out.clear()
+        third = await made.push("c")
+        made.node.engine.replicator.poke()
+        assert await eventually(lambda: there(third)) == ["one"]
+        assert [await there(number) for number in numbers] == [["two"], ["two"]]
+
+
 async def test_no_store_reads_from_the_source_at_each_delivery(tmp_path: Path) -> None:
     """`noRetrieval`: nothing of it is kept here."""
     async with bench(tmp_path, {}) as made:
