@@ -83,6 +83,11 @@ class AcquisitionScheduler:
         self._task.cancel()
         return True
 
+    def end_now(self) -> None:
+        """End the discovery under way; the next one begins as soon as the destination allows."""
+        self._now = self.interrupt() or self._now
+        self._wake.set()
+
     def drain(self) -> None:
         """Start nothing any more."""
         self._draining = True

@@ -11,7 +11,7 @@ import fnmatch
 import hashlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -37,6 +37,7 @@ BATCH: Final = 500  # entries tested before the store is asked
 MOST_SEEN: Final = 200_000  # entries whose stability is remembered
 MOST_FOLDERS: Final = 100_000  # directories of one line that wait to be listed
 MOST_WATCHED: Final = 10_000  # directories that a run reports for watching
+MOST_LOTS: Final = 8  # taken at a time with listParallel; the store has one writer
 TURN: Final = 2000  # rejected entries after which others get a turn of the loop
 
 
@@ -201,6 +202,43 @@ class Discovery:
         module: TransferModule[Any] | None,
         run: Run,
     ) -> None:
+        options = self._host.acquisition
+        size = BATCH if options.list_synchronous else 1
+        if not options.list_parallel or search.options.action == "delete":
+
+            async def taken(batch: Sequence[tuple[int, Choice]]) -> None:
+                await self._batch(search, batch, module, run)
+
+            await self._listed(search, entries, run, size, taken)
+            return
+        slots = asyncio.Semaphore(min(options.list_max_threads, MOST_LOTS))
+
+        async def one(batch: Sequence[tuple[int, Choice]]) -> None:
+            try:
+                await self._batch(search, batch, module, run)
+            finally:
+                slots.release()
+
+        async def begun(batch: Sequence[tuple[int, Choice]]) -> None:
+            await slots.acquire()
+            group.create_task(one(batch), name=f"lot {self._host.name}")
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                size = min(size, options.list_max_waiting)
+                await self._listed(search, entries, run, size, begun)
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _listed(
+        self,
+        search: Search,
+        entries: AsyncIterator[Entry],
+        run: Run,
+        size: int,
+        take: Callable[[Sequence[tuple[int, Choice]]], Awaitable[None]],
+    ) -> None:
+        """Test all entries; give those that are selected to `take`, in lots of `size`."""
         selector = Selector(search, self._entry.name)
         batch: list[tuple[int, Choice]] = []
         async with closed(entries):
@@ -215,11 +253,11 @@ class Discovery:
                         await asyncio.sleep(0)
                     continue
                 batch.append((run.listed, choice))
-                if len(batch) >= BATCH:
-                    await self._batch(search, batch, module, run)
+                if len(batch) >= size:
+                    await take(batch)
                     batch = []
         if batch:
-            await self._batch(search, batch, module, run)
+            await take(batch)
 
     def _is_stable(self, choice: Choice, search: Search) -> bool:
         if search.options.stable is None:

@@ -98,10 +98,16 @@ class AcquisitionOptions(OptionFamily):
     skip_size_check: str = opt(
         "", "Regex of sources whose size is not checked.", key="skipPostRetrievalSizeCheckPattern"
     )
-    list_synchronous: bool = opt(True, "Wait for the whole listing.", key="listSynchronous")
-    list_parallel: bool = opt(False, "Accepted; entries are tested in order.", key="listParallel")
-    list_max_waiting: int = opt(100, "With listParallel.", key="listMaxWaiting", low=1)
-    list_max_threads: int = opt(100, "With listParallel.", key="listMaxThreads", low=1)
+    list_synchronous: bool = opt(
+        True, "Take entries by hundreds; no: one by one as they are listed.", key="listSynchronous"
+    )
+    list_parallel: bool = opt(False, "Take entries while the listing goes on.", key="listParallel")
+    list_max_waiting: int = opt(
+        100, "Entries taken together with listParallel.", key="listMaxWaiting", low=1
+    )
+    list_max_threads: int = opt(
+        100, "Such lots at a time; more than 8 count as 8.", key="listMaxThreads", low=1
+    )
     maximum_duration: timedelta = opt(
         timedelta(minutes=10), "Longest run.", key="maximumDuration", low=0
     )

@@ -47,8 +47,9 @@ class SchedulerOptions(OptionFamily):
     requeue_pattern: str = opt(".*", "Targets it applies to.", key="requeuepattern")
     requeue_ignore: str = opt("", "Targets it does not apply to.", key="requeueignore")
     reset_queue_on_change: bool = opt(
-        True, "Accepted; the queue is never stale here.", key="resetQueueOnChange"
-    )
+        True, "Fetched files are looked at at once; no: with the next look, within a minute.",
+        key="resetQueueOnChange",
+    )  # fmt: skip
     force_stop: bool = opt(
         False, "What comes while the destination is stopped is stopped too.", key="forceStop"
     )

@@ -236,7 +236,14 @@ async def test_run_now_interrupts_what_runs(tmp_path: Path) -> None:
             async with asyncio.timeout(5):
                 while scheduler._task is not None:
                     await asyncio.sleep(0.005)
+            assert scheduler.last.errors == ["interrupted"]
+            ran = scheduler.last
         assert await hosts.interrupt("feed", ANN) == []
+        await DestinationOperations(made.node.engine).start("D", ANN)  # its clock was cleared
+        async with asyncio.timeout(5):
+            while scheduler.last is ran or scheduler._task is not None:
+                await asyncio.sleep(0.005)
+        assert scheduler.last.errors == []
 
 
 class held:  # noqa: N801 - a context manager
@@ -302,6 +309,46 @@ async def test_known_files_are_looked_up_in_batches(tmp_path: Path) -> None:
         )
         await discovered(made, 10_000, known=False)
         assert await discovered(made, 10_000, known=True) < 3.0
+
+
+@pytest.mark.parametrize(
+    ("options", "most", "at_once"),
+    [
+        ({}, 500, 1),
+        ({"listSynchronous": "no"}, 1, 1),
+        ({"listParallel": "yes", "listMaxWaiting": "50", "listMaxThreads": "4"}, 50, 4),
+        ({"listParallel": "yes", "listMaxThreads": "100"}, 100, 8),
+    ],
+    ids=["default", "stream", "parallel", "bounded"],
+)
+async def test_in_which_lots_entries_are_taken(
+    tmp_path: Path, options: dict[str, str], most: int, at_once: int
+) -> None:
+    """acquisition.md 10: listSynchronous, listParallel, listMaxWaiting, listMaxThreads."""
+    async with bench(tmp_path) as made:
+        options = {f"acquisition.{name}": value for name, value in options.items()}
+        paused = {"destinations": [{"name": "D", "acquisition": False, "hosts": ["feed", "out"]}]}
+        await made.apply(quiet(made, **options) | paused)
+        core = made.node.core
+        entry, host = core.snapshot.destination("D"), core.snapshot.host("feed")
+        taker = Registering(core, entry, host, lambda _: None)
+        sizes: list[int] = []
+        running = [0, 0]  # now, most
+
+        async def take(decided: Any, search: Any, run: Run) -> None:
+            sizes.append(len(decided))
+            running[0] += 1
+            running[1] = max(running)
+            await asyncio.sleep(0.001)
+            run.count("selected", len(decided))
+            running[0] -= 1
+
+        setattr(taker, "take", take)  # noqa: B010 - mypy takes it for a method
+        search = parse_directory("/in/").lines[0].at(core.clock.now())
+        run, count = Run(core.clock.now()), 1100 if most > 1 else 20
+        await Discovery(core, entry, host, taker).run_entries(search, listing(count), run)
+        assert run.outcomes == {"selected": count}
+        assert (max(sizes), sum(sizes), running[1]) == (most, count, at_once)
 
 
 async def test_a_long_listing_needs_little_memory(tmp_path: Path) -> None:
