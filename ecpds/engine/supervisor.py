@@ -17,6 +17,7 @@ from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
 from ecpds.engine.guard import LAST
 from ecpds.engine.leftovers import Leftovers
+from ecpds.engine.lights import Lights
 from ecpds.engine.outbox import Outbox
 from ecpds.engine.receiving import Halves
 from ecpds.engine.recovery import sweep
@@ -84,6 +85,7 @@ class Engine:
         self.disseminations: dict[str, DestinationScheduler] = {}
         self.retrievals: dict[str, RetrievalScheduler] = {}
         self.acquisitions: dict[tuple[str, str], AcquisitionScheduler] = {}
+        self.lights = Lights()
         self.watches = Watches(self)
         self.replicator = Replicator(core, self.poke)
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -183,7 +185,7 @@ class Engine:
 
     def _retrieval(self, name: str) -> RetrievalScheduler:
         made = RetrievalScheduler(
-            self.core, name, slots=self.retrieval_slots, halves=self.halves, stored=self.poke
+            self.core, name, slots=self.retrieval_slots, halves=self.halves, stored=self._stored
         )
         self.retrievals[name] = made
         return made
@@ -207,6 +209,14 @@ class Engine:
         if scheduler is not None:
             scheduler.poke()
         self.core.bus.tell("destination", name, destination=name)
+
+    def _stored(self, name: str) -> None:
+        """Look at the queue of a destination to which content came, unless it wants no look."""
+        entry = self.core.snapshot.destinations.get(name)
+        if entry is None or entry.scheduler.reset_queue_on_change:
+            self.poke(name)
+        else:
+            self.core.bus.tell("destination", name, destination=name)
 
     def poke_retrieval(self, name: str) -> None:
         """Look at what a destination has to fetch now."""

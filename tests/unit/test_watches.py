@@ -292,6 +292,33 @@ async def test_a_destination_that_wants_it_begins_anew_after_a_change(tmp_path: 
         assert [(one.current_host, one.round) for one in found if one] == [("", 1), ("b", 4)]
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "is_new"),
+    [("comment", "moved", True), ("comment", "", False)],
+    ids=["changed", "same"],
+)
+async def test_a_destination_that_wants_it_begins_anew_after_a_change_of_its_host(
+    tmp_path: Path, field: str, value: str, *, is_new: bool
+) -> None:
+    """schedulers.md 4.1: `stopIfDirty` looks at the hosts too."""
+    async with small_node(tmp_path) as node:
+        for name in "ab":
+            await host(node, name)
+        await node.destination("D", stop_if_dirty=True, hosts=("a", "b"))
+        state = DestinationState(current_host="b", failures=3, round=4)
+        await node.store.write(destinations.set_run, "D", state)
+        await host(node, "b", **{field: value})
+        found = await node.store.read(destinations.state, "D")
+        assert found is not None
+        assert found.current_host == ("" if is_new else "b")
+
+
+async def host(node: SmallNode, name: str, **fields: Any) -> None:
+    """Create or change a dissemination host."""
+    made = Host(name=name, method="genericTest", directory="/x/", **fields)
+    await HostOperations(node.engine).put(made, ANN)
+
+
 async def test_a_hold_ends_by_itself_unless_somebody_decides_otherwise(tmp_path: Path) -> None:
     """Also after a restart; a stop meanwhile stays a stop."""
     clock = FakeClock(START)

@@ -88,12 +88,13 @@ class DestinationOperations:
         status = DestinationStatus.DISABLED
         if scheduler is not None:
             status = scheduler.status(queued, now)
+        light = light_of(destination, state, status, outstanding, now)
         return DestinationView(
             destination=replace(destination, options=masked(self._core, destination.options)),
             state=state,
             version=version,
             status=status,
-            light=light_of(destination, state, status, outstanding, now),
+            light=self._engine.lights.shown(destination.name, light, state.last_ok_at, now),
             queued=queued,
             outstanding=outstanding,
             counts=counts,
@@ -191,7 +192,7 @@ class DestinationOperations:
         await self.start(name, actor)
 
     async def restart(self, name: str, actor: Actor, *, immediate: bool = False) -> None:
-        """Stop and start again."""
+        """Stop and start again; discoveries that `immediate` interrupts begin again at once."""
         await self.stop(name, actor, immediate=immediate)
         await self.start(name, actor)
 
@@ -205,7 +206,7 @@ class DestinationOperations:
             await self._engine.attempts.stop(number, reason, wait=timedelta(seconds=5))
         for pair, acquisition in self._engine.acquisitions.items():
             if pair[0] == name:
-                acquisition.interrupt()
+                acquisition.end_now()
         retrieval = self._engine.retrievals.get(name)
         if retrieval is not None:
             for file in list(retrieval.meters):
@@ -306,14 +307,20 @@ def store_destination(
     if if_version is not None and (old is None or old[2] != if_version):
         raise PreconditionFailed(f"Destination {destination.name} was changed meanwhile")
     destinations.put(db, destination, now=now)
-    if old is not None and destination.stop_if_dirty:  # begins anew at its first host
-        fresh = replace(old[1], current_host="", failures=0, round=1, switched_at=None)
-        destinations.set_run(db, destination.name, fresh)
+    if old is not None:
+        begin_anew(db, destination, old[1])
     destinations.put_aliases(db, destination.name, destination.aliases)
     before = plain(old[0]) if old else None
     changed = difference(before, plain(destination), secret)
     action = "change" if old else "create"
     record(db, actor, action, "destination", destination.name, changed, teller, now=now)
+
+
+def begin_anew(db: Connection, destination: Destination, state: DestinationState) -> None:
+    """Let a changed destination begin at its first host again, if it wants that (`stopIfDirty`)."""
+    if destination.stop_if_dirty:
+        fresh = replace(state, current_host="", failures=0, round=1, switched_at=None)
+        destinations.set_run(db, destination.name, fresh)
 
 
 def remove_destination(

@@ -11,6 +11,7 @@ from ecpds.engine.operations.destinations import (
     KEEP as KEEP,
 )
 from ecpds.engine.operations.destinations import (
+    begin_anew,
     kept_options,
     masked,
     sealed_options,
@@ -37,7 +38,7 @@ from ecpds.model.names import checked
 from ecpds.model.secret import Secret
 from ecpds.model.template import Template
 from ecpds.model.transfer import Reason
-from ecpds.store import hosts
+from ecpds.store import destinations, hosts
 from ecpds.store.codec import plain
 from ecpds.store.db import Connection
 
@@ -247,6 +248,11 @@ def store_host(
         before.pop(ignored, None)
         after.pop(ignored, None)
     changed = difference(before, after, secret | {"password"})
+    if old is not None and changed and host.role is HostRole.DISSEMINATION:
+        for name in hosts.used_by(db, host.name):
+            found = destinations.get(db, name)
+            if found is not None:
+                begin_anew(db, found[0], found[1])
     action = "change" if old else "create"
     record(db, actor, action, "host", host.name, changed, teller, now=now)
 
