@@ -56,6 +56,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("portal", "tell whether the node is ready"),
     "backup": ("backup", "make, check and restore backups of a node"),
     "fsck": ("fsck", "compare the store of a node with its disks"),
+    "doctor": ("doctor", "look at everything that a node needs"),
     "completion": ("completion", "complete words in a shell"),
     "version": ("version", "print the release"),
 }

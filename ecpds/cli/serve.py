@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,8 @@ from ecpds.base.settings import Settings, load
 from ecpds.cli.access import settings_path
 from ecpds.cli.codes import Exit
 from ecpds.cli.verbs import Verb
+
+MOST_FILES: Final = 65536  # descriptors
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -28,11 +31,20 @@ def _serve(args: Namespace) -> int:
 
     gc.freeze()
     gc.enable()
+    _allow_files()
     try:
         serve(settings, path, say=lambda text: print(text, flush=True))
     except BaseExceptionGroup as group:
         raise _first(group) from None
     return Exit.DONE
+
+
+def _allow_files() -> None:
+    """Use what the system allows: a shell's 1,024 descriptors are 500 clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _first(error: BaseException) -> BaseException:

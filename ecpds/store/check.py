@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ecpds.model.errors import BadState, NotFound, StoreError
-from ecpds.store.codec import to_micros
+from ecpds.store.codec import maybe_time, to_micros
 from ecpds.store.db import Connection, statement
 from ecpds.store.files import unknown_objects
 from ecpds.store.lost import lose
@@ -101,6 +102,45 @@ def orphans(db: Connection, volume: str, keys: list[str]) -> list[str]:
 def mark_lost(db: Connection, file: int, text: str, *, now: datetime) -> list[int]:
     """Mark the content of a file as lost; return the transfers that fail by that."""
     return lose(db, file, text, now=to_micros(now))
+
+
+NEWEST = statement("SELECT MAX(time) FROM event")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """What a short look at a store tells."""
+
+    schema: int
+    newest_schema: int  # that this release knows
+    problems: list[str]
+    last_event: datetime | None
+
+
+def glance(path: Path) -> Glance:
+    """Look at a store of any schema, beside a daemon or without one; StoreError when unusable.
+
+    The quick check of SQLite: pages, not indexes; seconds for a gigabyte.
+    """
+    try:
+        db = sqlite3.connect(path, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be opened: {error}") from error
+    try:
+        db.execute("PRAGMA busy_timeout = 10000")
+        db.execute("PRAGMA query_only = ON")
+        problems = [row[0] for row in db.execute("PRAGMA quick_check(5)") if row[0] != "ok"]
+        last = db.execute(NEWEST.sql).fetchone()[0]
+        return Glance(
+            schema=version(db),
+            newest_schema=migrations()[-1][0],
+            problems=problems,
+            last_event=maybe_time(last),
+        )
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+    finally:
+        db.close()
 
 
 @contextmanager
