@@ -360,6 +360,8 @@ LIST_HINTS: Final[Mapping[str, Kind]] = {
     "event": "event",
     "account": "account",
     "outbox": "notify",
+    "job": "job",
+    "product": "product",
 }
 HOST_FIELDS: Final = ("active", "connections", "bytes", "error", "problem", "valid", "breaker")
 

@@ -21,6 +21,8 @@ Kind = Literal[
     "event",
     "account",
     "notify",
+    "job",
+    "product",
 ]
 
 MOST: Final = 50  # topics of one stream
@@ -35,8 +37,10 @@ RIGHTS: Final = {
     "event": "system:read",
     "account": "portal:read",
     "notify": "notify:read",
+    "job": "transfers:read",
+    "product": "products:read",
 }
-LISTS: Final = {"counter", "incident", "event", "account", "notify"}
+LISTS: Final = {"counter", "incident", "event", "account", "notify", "job", "product"}
 """What is told of without a row: that there is something new, and nothing of what it is."""
 
 FORMS: Final = (*RIGHTS, "transfers")

@@ -89,7 +89,7 @@
 
   const isBusy = (element) =>
     element.contains(document.activeElement) &&
-    document.activeElement.matches("input, select, textarea, [data-open]");
+    document.activeElement.matches("input:not([type=checkbox]), select, textarea, [data-open]");
 
   const keyed = (root) => {
     const rows = new Map();
@@ -112,6 +112,10 @@
         const isHere = kept === place;
         const next = document.importNode(row, true);
         if (mark(kept) !== mark(next)) next.classList.add("changed");
+        for (const one of kept.querySelectorAll("input[type=checkbox][id]")) {
+          const same = next.querySelector(`#${CSS.escape(one.id)}`);
+          if (same) same.checked = one.checked;
+        }
         kept.replaceWith(next);
         if (isHere) place = next;
         refocus(next, focus);
@@ -133,13 +137,13 @@
 
   const focusPath = (element) => {
     const active = document.activeElement;
-    return element.contains(active) ? active.getAttribute("href") || active.className : null;
+    return element.contains(active) ? active.id || active.getAttribute("href") || active.className : null;
   };
 
   const refocus = (element, path) => {
     if (path === null) return;
-    const same = [...element.querySelectorAll("a, button")].find(
-      (one) => (one.getAttribute("href") || one.className) === path);
+    const same = [...element.querySelectorAll("a, button, input")].find(
+      (one) => (one.id || one.getAttribute("href") || one.className) === path);
     same?.focus({ preventScroll: true });
   };
 

@@ -42,14 +42,15 @@ def document(job: Job) -> shown.Document:
     }
 
 
-def _may_see(call: Call, job: Job) -> bool:
+def may_see(call: Call, job: Job) -> bool:
+    """Tell whether the caller may know of a job: its own, or all transfers."""
     return job.actor["name"] == call.caller.name or call.caller.may_everywhere(READ)
 
 
 async def _job(call: Call) -> Job:
     number = call.number("job", "Job")
     found = await call.services.jobs.get(number)
-    if not _may_see(call, found):
+    if not may_see(call, found):
         raise NotFound(f"Job {number} not found")
     return found
 
@@ -100,7 +101,7 @@ async def index(call: Call) -> web.StreamResponse:
     limit = call.limit
     found = await call.services.jobs.page(before=call.before, limit=limit + 1)
     after = found[limit - 1].id if len(found) > limit else None
-    mine = [document(job) for job in found[:limit] if _may_see(call, job)]
+    mine = [document(job) for job in found[:limit] if may_see(call, job)]
     return answers.page(call, mine, after)
 
 

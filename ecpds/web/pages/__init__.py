@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from ecpds.web.pages import (
+    bulk,
     destination_form,
     destination_tabs,
     destinations,
     files,
     frame,
+    history,
     hosts,
+    jobs,
+    outstanding,
     overview,
     storage,
     transfer,
@@ -40,6 +44,10 @@ routes: Final = (
         "start, stop, restart.",
     ),
     _get("/transfers", READ_TRANSFERS, transfers.index, "Transfers of all destinations."),
+    *bulk.ROUTES,
+    *outstanding.ROUTES,
+    *history.ROUTES,
+    *jobs.ROUTES,
     _get("/transfers/{id}", READ_TRANSFERS, transfer.detail, "One transfer."),
     _get("/transfers/{id}/delete", transfer.DELETE, transfer.confirm, "Ask before deleting."),
     _post("/transfers/{id}/actions/{verb}", transfer.ACT, transfer.act, "requeue, stop, hold …"),

@@ -90,7 +90,7 @@ async def index(call: Call) -> web.Response:
             raise InputError(problem, pointer="q")
         return _table(form, chosen)
     most = lists.limit_of(call)
-    after = _offset(call)
+    after = lists.offset(call)
     return show(
         call,
         "pages/destinations.html",
@@ -107,11 +107,6 @@ async def index(call: Call) -> web.Response:
         may_write=call.caller.may("destinations:write"),
         address=lambda **changes: lists.address(call, **changes),
     )
-
-
-def _offset(call: Call) -> int:
-    text = call.text("after")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 def _filtered(call: Call, views: list[DestinationView]) -> list[DestinationView]:

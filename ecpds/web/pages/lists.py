@@ -89,7 +89,12 @@ def limit_of(call: Call) -> int:
 
 def time_of(call: Call, name: str) -> datetime | None:
     """Return a time of the query: `2h` before now, or a date or time, UTC unless it says else."""
-    text = call.text(name).strip()
+    return moment_of(call, name, call.text(name))
+
+
+def moment_of(call: Call, name: str, given: str) -> datetime | None:
+    """Return a time that a field of that name holds, None for an empty one."""
+    text = given.strip()
     if not text:
         return None
     try:
@@ -127,6 +132,12 @@ def sort_of(call: Call, columns: Iterable[str], default: str) -> Sort:
     if key not in set(columns):
         text, key = default, default.removeprefix("-")
     return Sort(key, text.startswith("-"))
+
+
+def offset(call: Call) -> int:
+    """Return how many rows of a sorted list come before the page."""
+    text = call.text("after")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 def ordered(rows: Iterable[T], order: Sort, keys: Mapping[str, Callable[[T], Any]]) -> list[T]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,10 +18,21 @@ from ecpds.model.transferquery import KEYS, VALUES
 from ecpds.store import transfers
 from ecpds.web import shown
 from ecpds.web.call import Call, cursor_of
-from ecpds.web.pages import lists
+from ecpds.web.pages import bulk, lists
 from ecpds.web.pages.frame import show
 from ecpds.web.pages.rows import READ, row_of
 
+SORTED: Final = 5_000  # newest transfers that are sorted by something else
+ORDERS: Final[Mapping[str, Callable[[Transfer], Any]]] = {
+    "id": lambda one: one.id,
+    "status": lambda one: one.status.label,
+    "target": lambda one: one.target,
+    "destination": lambda one: one.destination,
+    "size": lambda one: one.size,
+    "priority": lambda one: one.priority,
+    "scheduled": lambda one: one.scheduled_at,
+    "finished": lambda one: one.finished_at.timestamp() if one.finished_at else 0.0,
+}
 BATCH: Final = 500  # rows read at a time when not everything can be asked of the store
 MOST_READ: Final = 10_000  # rows looked at for one page
 
@@ -50,6 +61,7 @@ class Found:
 
     items: Sequence[Transfer] = ()
     cursor: str | None = None  # of the next page
+    next: int | None = None  # offset of the next page, when it is sorted
     is_partial: bool = False  # the search stopped before it had read everything
 
 
@@ -116,12 +128,27 @@ async def find(call: Call, chosen: Filter, limit: int, before: int | None) -> Fo
     return Found(items=items, cursor=cursor_of(before or 0), is_partial=True)
 
 
+async def _chosen(call: Call, chosen: Filter) -> Found:
+    """Return a page in the order asked for; anything but newest first sorts the newest of all."""
+    limit, order = lists.limit_of(call), lists.sort_of(call, ORDERS, "-id")
+    if order.key == "id" and order.falling:
+        return await find(call, chosen, limit, call.before)
+    everything = await find(call, chosen, SORTED, None)
+    rows = lists.ordered(everything.items, order, ORDERS)
+    after = lists.offset(call)
+    return Found(
+        items=rows[after : after + limit],
+        next=after + limit if after + limit < len(rows) else None,
+        is_partial=everything.cursor is not None,
+    )
+
+
 async def index(call: Call) -> web.Response:
     """All transfers that fit the filter, newest first."""
     problem, found = "", Found()
     form = lists.wanted(call)
     try:
-        found = await find(call, filter_of(call), lists.limit_of(call), call.before)
+        found = await _chosen(call, filter_of(call))
     except InputError as error:
         if form != "html":
             raise
@@ -138,7 +165,11 @@ async def index(call: Call) -> web.Response:
         rows=[row_of(one, services.engine, call.caller, now) for one in found.items],
         cursor=found.cursor,
         is_partial=found.is_partial,
-        most_read=MOST_READ,
+        next=found.next,
+        after=lists.offset(call),
+        order=lists.sort_of(call, ORDERS, "-id"),
+        most_read=SORTED if lists.sort_of(call, ORDERS, "-id").key != "id" else MOST_READ,
+        bulk=bulk.verbs_of(call),
         problem=problem,
         statuses=list(TransferStatus),
         chosen=set(call.texts("status")),
