@@ -29,7 +29,8 @@ from ecpds.base.settings import NodeSettings, SecuritySettings, Settings, StoreS
 from ecpds.base.threads import Threads
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
-from ecpds.engine.operations.accounts import AccountOperations, Credentials
+from ecpds.engine.operations.accountrows import Credentials
+from ecpds.engine.operations.accounts import AccountOperations
 from ecpds.engine.operations.actor import SYSTEM
 from ecpds.engine.operations.destinations import DestinationOperations
 from ecpds.engine.supervisor import Engine

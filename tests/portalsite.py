@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as Pair
 
 from ecpds.base.settings import FtpSettings, HttpsSettings, S3Settings, SftpSettings
-from ecpds.engine.operations.accounts import Credentials
+from ecpds.engine.operations.accountrows import Credentials
 from ecpds.engine.operations.actor import SYSTEM
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.model.host import Host, HostRole

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ecpds.model.account import DataUser, Grant, Permission, Policy, Role, Service, WebUser
 from ecpds.model.errors import Conflict
-from ecpds.store.codec import dump, load, maybe_micros, maybe_time, plain, to_micros
+from ecpds.store.codec import dump, from_micros, load, maybe_micros, maybe_time, plain, to_micros
 from ecpds.store.db import Connection, Row, statement
 
 PUT_USER = statement("""
@@ -28,6 +28,9 @@ USERS = statement("SELECT * FROM data_user ORDER BY login")
 DELETE_USER = statement("DELETE FROM data_user WHERE login = :login")
 USER_LOGIN = statement("""
     UPDATE data_user SET last_login_at = :now, last_login_from = :peer WHERE login = :login""")
+WEB_USER_CODE = statement("UPDATE web_user SET totp_step = :step WHERE name = :name")
+SESSIONS = statement("SELECT * FROM web_session WHERE expires_at > :now ORDER BY used_at DESC")
+END_SESSION = statement("DELETE FROM web_session WHERE substr(token_hash, 1, 16) = :id")
 USER_CODE = statement("UPDATE data_user SET totp_step = :step WHERE login = :login")
 PUT_POLICY = statement("""
     INSERT INTO policy (name, active, comment, operations, destinations, options, updated_at)
@@ -102,6 +105,7 @@ class StoredWebUser:
     password_hash: str
     totp_secret: str  # sealed
     version: int
+    totp_step: int = 0  # of the last one-time code that was used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,6 +293,7 @@ def _web_user(row: Row) -> StoredWebUser:
         password_hash=row["password_hash"],
         totp_secret=row["totp_secret"],
         version=row["version"],
+        totp_step=row["totp_step"],
     )
 
 
@@ -392,6 +397,43 @@ def use_session(db: Connection, token_hash: str, *, now: datetime, expires_at: d
     """Slide the expiry of a session."""
     values = {"token_hash": token_hash, "now": to_micros(now)}
     db.execute(USE_SESSION.sql, values | {"expires_at": to_micros(expires_at)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenSession:
+    """A live browser session as people see it."""
+
+    id: str  # the beginning of its hash, which opens nothing
+    name: str
+    created_at: datetime
+    used_at: datetime
+    expires_at: datetime
+    peer: str
+
+
+def sessions(db: Connection, *, now: datetime) -> list[OpenSession]:
+    """Return the live browser sessions, the last used first."""
+    return [
+        OpenSession(
+            id=row["token_hash"][:16],
+            name=row["name"],
+            created_at=from_micros(row["created_at"]),
+            used_at=from_micros(row["used_at"]),
+            expires_at=from_micros(row["expires_at"]),
+            peer=row["peer"],
+        )
+        for row in db.execute(SESSIONS.sql, {"now": to_micros(now)})
+    ]
+
+
+def end_session(db: Connection, number: str) -> bool:
+    """Log one browser out; tell whether there was such a session."""
+    return db.execute(END_SESSION.sql, {"id": number}).rowcount > 0
+
+
+def web_code_used(db: Connection, name: str, step: int) -> None:
+    """Remember the last one-time code that a web user has used."""
+    db.execute(WEB_USER_CODE.sql, {"name": name, "step": step})
 
 
 def delete_session(db: Connection, token_hash: str) -> None:

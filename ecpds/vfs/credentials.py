@@ -8,13 +8,9 @@ Spec: RFC 6238 (SHA-1, 30 s, 6 digits), RFC 4226; portal.md 1.5.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import itertools
 import os
-import re
 import struct
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -23,13 +19,11 @@ from typing import Final
 
 from ecpds.base.clock import Clock
 from ecpds.base.passwords import same
+from ecpds.base.totp import AROUND, STEP, step_of
 from ecpds.model.secret import Secret
 
-STEP: Final = 30  # seconds of one code
-AROUND: Final = 1  # codes before and after the present one that are accepted
 REMEMBERED_FOR: Final = timedelta(minutes=1)
 MOST_REMEMBERED: Final = 4_096
-_CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
 
 
 class Recognised:
@@ -58,19 +52,6 @@ class Recognised:
             self._until.popitem(last=False)
 
 
-def code_of(secret: Secret, step: int) -> str:
-    """Return the six digits of one step; ValueError when the secret is no Base32."""
-    text = secret.reveal().replace(" ", "").upper()
-    try:
-        key = base64.b32decode(text + "=" * (-len(text) % 8))
-    except binascii.Error as error:
-        raise ValueError("the TOTP secret is not Base32") from error
-    digest = hmac.digest(key, struct.pack(">Q", step), "sha1")
-    start = digest[-1] & 15
-    number = int.from_bytes(digest[start : start + 4], "big") & 0x7FFFFFFF
-    return f"{number % 1_000_000:06d}"
-
-
 class OneTimeCodes:
     """Accepts each code of each user once."""
 
@@ -87,17 +68,9 @@ class OneTimeCodes:
 
         `after` is the last step that an earlier process has accepted.
         """
-        now = int(self._clock.now().timestamp()) // STEP
-        text = code.reveal().strip()
-        if _CODE.fullmatch(text) is None:
-            return False
-        found = None
-        for step in range(now - AROUND, now + AROUND + 1):
-            try:
-                if same(code_of(secret, step), text):
-                    found = step
-            except ValueError:
-                return False
+        moment = self._clock.now()
+        now = int(moment.timestamp()) // STEP
+        found = step_of(secret, code.reveal(), moment)
         if found is None or found <= self._used.get(login, after):
             return False
         self._used = {user: step for user, step in self._used.items() if step >= now - AROUND}

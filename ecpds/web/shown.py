@@ -240,6 +240,8 @@ def web_user(stored: StoredWebUser) -> Document:
         "roles": plain(user.grants),
         "has_password": user.has_password,
         "password": STARS if user.has_password else "",
+        "has_totp": bool(stored.totp_secret),
+        "totp": STARS if stored.totp_secret else "",
         "last_login": moment(user.last_login_at),
         "last_login_from": user.last_login_from or None,
     }

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from ecpds.base.settings import ApiSettings, MonitorSettings
-from ecpds.engine.operations.accounts import Credentials
+from ecpds.engine.operations.accountrows import Credentials
 from ecpds.engine.operations.actor import SYSTEM
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.model.account import Grant, Role, WebUser

@@ -14,7 +14,7 @@ from tests.protocol.api import rig
 
 USER = {
     "login": "alice",
-    "password": "s3cret-one",
+    "password": "s3cret-one-long",
     "destinations": ["NORTH"],
     "operations": ["dir", "get"],
     "ssh_keys": [
@@ -32,7 +32,7 @@ async def test_data_users(tmp_path: Path) -> None:
         assert made.status == 201, made.text
         assert made.headers["Location"] == "/api/v2/portal/users/alice"
         assert (made.json["has_password"], made.json["password"]) == (True, "***")
-        async with await hub.node.login("alice", "s3cret-one"):
+        async with await hub.node.login("alice", "s3cret-one-long"):
             pass
         again = await hub.admin.post("/portal/users", USER)
         assert (again.status, again.json["code"]) == (409, "conflict")
@@ -40,16 +40,16 @@ async def test_data_users(tmp_path: Path) -> None:
         seen = await hub.admin.get("/portal/users/alice")
         back = await hub.admin.put("/portal/users/alice", seen.json, match=seen.headers["ETag"])
         assert back.status == 200, back.text
-        async with await hub.node.login("alice", "s3cret-one"):
+        async with await hub.node.login("alice", "s3cret-one-long"):
             pass  # stars keep the password
         changed = await hub.admin.patch(
-            "/portal/users/alice", {"password": "s3cret-two", "operations": ["dir"]}, match="*"
+            "/portal/users/alice", {"password": "s3cret-two-long", "operations": ["dir"]}, match="*"
         )
         assert changed.json["operations"] == ["dir"]
         assert changed.json["comment"] == "c"
         with pytest.raises(Unauthenticated):
-            await hub.node.login("alice", "s3cret-one")
-        async with await hub.node.login("alice", "s3cret-two"):
+            await hub.node.login("alice", "s3cret-one-long")
+        async with await hub.node.login("alice", "s3cret-two-long"):
             pass
         assert [one["login"] for one in (await hub.admin.get("/portal/users")).items] == ["alice"]
         assert "s3cret" not in (await hub.admin.get("/portal/users")).text
@@ -118,7 +118,7 @@ async def test_policies(tmp_path: Path) -> None:
         assert changed.json["comment"] == "x"
         assert (await hub.admin.put("/portal/policies/public", body, match=tag)).status == 412
         assert (await hub.admin.put("/portal/policies/public", body)).status == 428
-        user = {"login": "bob", "policies": ["public"], "password": "x"}
+        user = {"login": "bob", "policies": ["public"], "password": "long enough pass"}
         assert (await hub.admin.post("/portal/users", user)).status == 201
         of_north = await hub.admin.get("/portal/users?destination=NORTH")
         assert [one["login"] for one in of_north.items] == ["bob"]
@@ -185,7 +185,7 @@ async def test_web_users(tmp_path: Path) -> None:
     async with rig(tmp_path) as hub:
         body = {
             "name": "olga",
-            "password": "s3cret",
+            "password": "s3cret and long",
             "roles": [{"role": "operator", "scope": "NORTH*"}],
         }
         made = await hub.admin.post("/web_users", body)
@@ -302,3 +302,35 @@ async def test_nobody_makes_a_token_that_may_more(tmp_path: Path) -> None:
         assert {one["owner"] for one in (await hub.admin.get("/tokens")).items} == {"vi", "admin"}
         admins = (await hub.admin.get("/tokens?limit=1")).items[0]
         assert (await viewer.delete(f"/tokens/{admins['id']}")).status == 404
+
+
+async def test_key_pairs_have_a_scope_and_an_end(tmp_path: Path) -> None:
+    async with rig(tmp_path) as hub:
+        await hub.node.destination("NORTH")
+        await hub.admin.post("/portal/users", USER)
+        wish = {"prefix": "NORTH/in/", "read_only": True, "expires": "2999-01-01T00:00:00Z"}
+        made = await hub.admin.post("/portal/users/alice/s3_keys", wish)
+        assert made.status == 201
+        await hub.admin.post("/portal/users/alice/s3_keys")
+        seen = (await hub.admin.get("/portal/users/alice/s3_keys")).items
+        assert len(seen) == 2
+        [narrow] = [one for one in seen if one["read_only"]]
+        assert narrow == {key: text for key, text in made.json.items() if key != "secret"}
+        assert narrow["prefix"] == "NORTH/in/"
+        for bad in (
+            {"prefix": "NOWHERE/"},
+            {"expires": "2000-01-01T00:00:00Z"},
+            {"colour": "red"},
+        ):
+            assert (await hub.admin.post("/portal/users/alice/s3_keys", bad)).status == 422, bad
+        assert (
+            await hub.admin.post("/portal/users/alice/s3_keys", {"subscriber": 7})
+        ).status == 404
+        # a list in the user's document takes away what it does not name, and no scope
+        keep = [{"access_key": narrow["access_key"], "secret": "other"}]
+        await hub.admin.patch("/portal/users/alice", {"s3_keys": keep}, match="*")
+        [left] = (await hub.admin.get("/portal/users/alice/s3_keys")).items
+        assert (left["access_key"], left["read_only"]) == (narrow["access_key"], True)
+        target = f"/portal/users/alice/s3_keys/{left['access_key']}"
+        assert (await hub.admin.delete(target)).status == 204
+        assert (await hub.admin.delete(target)).status == 404

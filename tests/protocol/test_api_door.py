@@ -230,7 +230,7 @@ async def test_a_new_password_ends_sessions(tmp_path: Path) -> None:
         await hub.web_user("olga", Role.VIEWER)
         client, session = await log_in(hub, "olga")
         assert (await client.get("/whoami", headers=with_cookie(session))).status == 200
-        await hub.admin.patch("/web_users/olga", {"password": "another one"}, match="*")
+        await hub.admin.patch("/web_users/olga", {"password": "another one, longer"}, match="*")
         assert (await client.get("/whoami", headers=with_cookie(session))).status == 401
 
 

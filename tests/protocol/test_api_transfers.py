@@ -215,7 +215,7 @@ async def test_delete(tmp_path: Path) -> None:
 
 
 async def test_a_restricted_viewer_sees_plans_without_sizes(tmp_path: Path) -> None:
-    from ecpds.engine.operations.accounts import Credentials
+    from ecpds.engine.operations.accountrows import Credentials
     from ecpds.engine.operations.actor import SYSTEM
     from ecpds.model.account import Grant, WebUser
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from ecpds.base.totp import STEP, code_of
 from ecpds.engine.portaltexts import check_portal_texts
 from ecpds.model.account import Permission, Protocol
 from ecpds.model.decode import Where
 from ecpds.model.errors import ConfigError, Denied, NotFound, RuleError, Unauthenticated
 from ecpds.model.pathrights import parse_path_rights, rights_at
 from ecpds.model.secret import Secret
-from ecpds.vfs.credentials import STEP, code_of
 from tests.clock import FakeClock
 from tests.node import small_node
 from tests.tree import tree

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from ecpds.base.settings import SecuritySettings
+from ecpds.base.totp import code_of
 from ecpds.model.errors import OptionError, QuotaExceeded, TooManyConnections
 from ecpds.model.families import PortalOptions
 from ecpds.model.secret import Secret
 from ecpds.model.units import DaySchedule
 from ecpds.store import history
-from ecpds.vfs.credentials import Changes, OneTimeCodes, Recognised, code_of, has_key
+from ecpds.vfs.credentials import Changes, OneTimeCodes, Recognised, has_key
 from ecpds.vfs.defender import Defender, address_key
 from ecpds.vfs.geo import GeoRule, Places
 from ecpds.vfs.limits import Connections, Pace, Quota, Quotas, most_connections, read_schedule

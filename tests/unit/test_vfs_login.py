@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecpds.base.passwords import token_hash
+from ecpds.base.totp import code_of
 from ecpds.engine.operations.actor import SYSTEM
 from ecpds.model.account import Permission, Protocol, Service
 from ecpds.model.errors import (
@@ -24,7 +25,6 @@ from ecpds.model.secret import Secret
 from ecpds.store import accounts, history
 from ecpds.store.db import Connection
 from ecpds.vfs.contract import Anonymous, Credential, Password, ProvenKey, Resumed
-from ecpds.vfs.credentials import code_of
 from tests.clock import FakeClock
 from tests.node import SmallNode, small_node
 from tests.waiting import until

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
 from ecpds.base import passwords
-from ecpds.engine.core import Core
-from ecpds.engine.operations.actor import Actor, record
+from ecpds.base.totp import step_of
+from ecpds.engine.operations.accountrows import (
+    Credentials,
+    read_holder,
+    read_session,
+    remove,
+    remove_session,
+    remove_sessions,
+    remove_token,
+    seal_credentials,
+    store_login,
+    store_policy,
+    store_token,
+    store_user,
+    store_web_user,
+)
+from ecpds.engine.operations.actor import Actor
 from ecpds.engine.operations.destinations import kept_options, sealed_options
 from ecpds.engine.portaltexts import check_portal_texts
 from ecpds.engine.supervisor import Engine
@@ -20,22 +34,11 @@ from ecpds.model.errors import (
     Conflict,
     InvalidName,
     NotFound,
-    PreconditionFailed,
     Unauthenticated,
 )
 from ecpds.model.names import checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.store import accounts
-from ecpds.store.db import Connection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
-    """New credentials of an account; None keeps what is stored."""
-
-    password: Secret | None = None
-    totp: Secret | None = None
-    s3_keys: Sequence[tuple[str, Secret]] | None = None
 
 
 class AccountOperations:
@@ -113,6 +116,12 @@ class AccountOperations:
         now = self._core.clock.now()
         await self._core.store.write(remove, "user", login, actor, self._teller, now=now)
         self._core.bus.tell("account", login)
+
+    def check_length(self, password: Secret | None, where: Where) -> None:
+        """Raise ConfigError for a new password that is too short; an empty one takes it away."""
+        least = self._core.settings.security.password_length
+        if password and len(password.reveal()) < least:
+            raise where.at("password").error(f"a password has at least {least} characters")
 
     async def _hashed(self, password: Secret | None) -> str | None:
         if password is None:
@@ -205,10 +214,11 @@ class AccountOperations:
             checked("web user", user.name)
         except InvalidName as error:
             raise (where or Where()).at("name").error(error.message) from None
+        self.check_length(credentials.password, where or Where())
         if dry_run:
             return
         hashed = await self._hashed(credentials.password)
-        totp = None if credentials.totp is None else self._core.vault.seal(credentials.totp)
+        totp = seal_credentials(self._core, credentials).totp
         now = self._core.clock.now()
         await self._core.store.write(
             store_web_user, user, hashed, totp, actor, self._teller, now=now,
@@ -221,28 +231,64 @@ class AccountOperations:
         now = self._core.clock.now()
         await self._core.store.write(remove, "web_user", name, actor, self._teller, now=now)
 
-    async def log_in(self, name: str, password: Secret, peer: str) -> tuple[str, WebUser]:
-        """Check a web user's password; return a new session token and the user.
+    async def log_in(
+        self, name: str, password: Secret, peer: str, code: str = ""
+    ) -> tuple[str, WebUser]:
+        """Check password and one-time code; return a new session token and the user.
 
-        Raises Unauthenticated with one text for every cause, in constant time.
+        Raises Unauthenticated with one text for every cause; the time tells nothing either.
         """
-        user = await self.check_password(name, password)
+        stored = await self._checked(name, password)
+        step = self._step(stored, code)
         token = passwords.random_token("")
         now = self._core.clock.now()
         expires = now + self._core.settings.security.session_lifetime
         await self._core.store.write(
-            store_login, user.name, passwords.token_hash(token), peer, now, expires
+            store_login, stored.user.name, passwords.token_hash(token), peer, now, expires, step
         )
-        return token, user
+        return token, stored.user
+
+    def _step(self, stored: accounts.StoredWebUser, code: str) -> int | None:
+        """Return the step of a right and fresh code, None for users without; Unauthenticated."""
+        if not stored.totp_secret:
+            return None
+        found = step_of(self._core.vault.open(stored.totp_secret), code, self._core.clock.now())
+        if found is None or found <= stored.totp_step:
+            raise Unauthenticated("name or password is wrong")
+        return found
+
+    async def web_sessions(self) -> list[accounts.OpenSession]:
+        """Return the live browser sessions of all web users."""
+        return await self._core.store.read(accounts.sessions, now=self._core.clock.now())
+
+    async def end_web_session(self, number: str, actor: Actor) -> None:
+        """Log one browser out; NotFound."""
+        now = self._core.clock.now()
+        await self._core.store.write(remove_session, number, actor, self._teller, now=now)
+
+    async def end_web_sessions(self, name: str, actor: Actor) -> None:
+        """Log all browsers of a web user out; NotFound."""
+        await self.web_user(name)
+        now = self._core.clock.now()
+        await self._core.store.write(remove_sessions, name, actor, self._teller, now=now)
 
     async def check_password(self, name: str, password: Secret) -> WebUser:
-        """Return the active web user with that password; Unauthenticated, in constant time."""
+        """Return the active web user with that password; Unauthenticated, in constant time.
+
+        A user with one-time codes has no password that is enough by itself.
+        """
+        stored = await self._checked(name, password)
+        if stored.totp_secret:
+            raise Unauthenticated("name or password is wrong")
+        return stored.user
+
+    async def _checked(self, name: str, password: Secret) -> accounts.StoredWebUser:
         stored = await self._core.store.read(accounts.web_user, name)
         known = stored.password_hash if stored else None
         fits = await self._core.passwords.verify(known, password)
         if not fits or stored is None or not stored.user.active:
             raise Unauthenticated("name or password is wrong")
-        return stored.user
+        return stored
 
     async def peek_session(self, token: str) -> WebUser | None:
         """Return the web user of a live session without prolonging it; None if there is none."""
@@ -315,171 +361,3 @@ def check_names(
             raise (
                 where.at(key).at(number).error(f"there is no {kind} {name!r}", nearest(name, known))
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedCredentials:
-    """Credentials as they are stored; None keeps what is there."""
-
-    totp: str | None
-    s3_keys: Sequence[tuple[str, str]] | None
-
-
-def seal_credentials(core: Core, credentials: Credentials) -> SealedCredentials:
-    """Encrypt TOTP secret and S3 secrets."""
-    return SealedCredentials(
-        totp=None if credentials.totp is None else core.vault.seal(credentials.totp),
-        s3_keys=None
-        if credentials.s3_keys is None
-        else [(key, core.vault.seal(secret)) for key, secret in credentials.s3_keys],
-    )
-
-
-def store_user(
-    db: Connection,
-    user: DataUser,
-    hashed: str | None,
-    sealed: SealedCredentials,
-    actor: Actor,
-    teller: Teller,
-    *,
-    now: datetime,
-    must_be_new: bool = False,
-    if_version: int | None = None,
-) -> None:
-    """Write a checked data user, audit included."""
-    old = accounts.user(db, user.login)
-    if old is not None and must_be_new:
-        raise Conflict(f"Data user {user.login} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"Data user {user.login} was changed meanwhile")
-    kept = old.password_hash if old else ""
-    totp = old.totp_secret if old else ""
-    accounts.put_user(
-        db,
-        user,
-        password_hash=kept if hashed is None else hashed,
-        totp_secret=totp if sealed.totp is None else sealed.totp,
-        now=now,
-    )
-    if sealed.s3_keys is not None:
-        accounts.put_s3_keys(db, user.login, sealed.s3_keys, now=now)
-    action = "change" if old else "create"
-    record(db, actor, action, "user", user.login, {}, teller, now=now)
-
-
-def store_policy(
-    db: Connection,
-    policy: Policy,
-    actor: Actor,
-    teller: Teller,
-    *,
-    now: datetime,
-    must_be_new: bool = False,
-    instead_of: Policy | None = None,
-) -> None:
-    """Write a checked policy, audit included."""
-    old = accounts.policy(db, policy.name)
-    if old is not None and must_be_new:
-        raise Conflict(f"Policy {policy.name} exists")
-    if instead_of is not None and old != instead_of:
-        raise PreconditionFailed(f"Policy {policy.name} was changed meanwhile")
-    accounts.put_policy(db, policy, now=now)
-    record(db, actor, "put", "policy", policy.name, {}, teller, now=now)
-
-
-def store_web_user(
-    db: Connection,
-    user: WebUser,
-    hashed: str | None,
-    totp: str | None,
-    actor: Actor,
-    teller: Teller,
-    *,
-    now: datetime,
-    must_be_new: bool = False,
-    if_version: int | None = None,
-) -> None:
-    """Write a web user, audit included; a new password ends its sessions."""
-    old = accounts.web_user(db, user.name)
-    if old is not None and must_be_new:
-        raise Conflict(f"Web user {user.name} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"Web user {user.name} was changed meanwhile")
-    kept = old.password_hash if old else ""
-    kept_totp = old.totp_secret if old else ""
-    accounts.put_web_user(
-        db,
-        user,
-        password_hash=kept if hashed is None else hashed,
-        totp_secret=kept_totp if totp is None else totp,
-        now=now,
-    )
-    if hashed is not None or not user.active:
-        accounts.end_sessions(db, user.name)
-    record(db, actor, "put", "web_user", user.name, {}, teller, now=now)
-
-
-def store_login(
-    db: Connection, name: str, hashed: str, peer: str, now: datetime, expires: datetime
-) -> None:
-    """Write a new browser session."""
-    accounts.put_session(db, hashed, name, peer=peer, now=now, expires_at=expires)
-    accounts.web_logged_in(db, name, peer, now=now)
-
-
-def read_session(
-    db: Connection, hashed: str, now: datetime
-) -> tuple[accounts.WebSession, WebUser] | None:
-    """Return a live session and its active user."""
-    session = accounts.session(db, hashed, now=now)
-    stored = accounts.web_user(db, session.name) if session else None
-    if session is None or stored is None or not stored.user.active:
-        return None
-    return session, stored.user
-
-
-def read_holder(db: Connection, hashed: str) -> tuple[accounts.Token, WebUser] | None:
-    """Return the token with that hash and its active owner, None when one of them is gone."""
-    token = accounts.token(db, hashed)
-    owner = accounts.web_user(db, token.owner) if token is not None else None
-    if token is None or owner is None or not owner.user.active:
-        return None
-    return token, owner.user
-
-
-def remove_token(
-    db: Connection, number: int, actor: Actor, teller: Teller, *, now: datetime
-) -> None:
-    """Delete a token, audit included."""
-    found = accounts.token_by_id(db, number)
-    if found is None or not accounts.delete_token(db, number):
-        raise NotFound(f"Token {number} not found")
-    record(db, actor, "delete", "token", found.name, {}, teller, now=now)
-
-
-def store_token(
-    db: Connection,
-    token: accounts.Token,
-    hashed: str,
-    actor: Actor,
-    teller: Teller,
-    *,
-    now: datetime,
-) -> None:
-    """Write a token, audit included."""
-    accounts.put_token(db, token, secret_hash=hashed, now=now)
-    record(db, actor, "create", "token", token.name, {}, teller, now=now)
-
-
-def remove(
-    db: Connection, kind: str, name: str, actor: Actor, teller: Teller, *, now: datetime
-) -> None:
-    """Delete an account, audit included."""
-    act = {
-        "user": accounts.delete_user,
-        "policy": accounts.delete_policy,
-        "web_user": accounts.delete_web_user,
-    }[kind]
-    act(db, name)
-    record(db, actor, "delete", kind, name, {}, teller, now=now)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ecpds.engine.core import Core
-from ecpds.engine.operations.accounts import (
+from ecpds.engine.operations.accountrows import (
     SealedCredentials,
     remove,
     store_policy,
@@ -86,7 +86,7 @@ class _Checked:
     destinations: tuple[Destination, ...]
     policies: tuple[Policy, ...]
     users: tuple[tuple[DataUser, str | None, SealedCredentials], ...]
-    web_users: tuple[tuple[WebUser, str | None], ...]
+    web_users: tuple[tuple[WebUser, str | None, SealedCredentials], ...]
     api_users: tuple[tuple[ApiUser, str | None], ...]
 
 
@@ -222,12 +222,18 @@ class SiteOperations:
         )
         return user, hashed, sealed
 
-    async def _web_user(self, spec: WebUserSpec, where: Where) -> tuple[WebUser, str | None]:
+    async def _web_user(
+        self, spec: WebUserSpec, where: Where
+    ) -> tuple[WebUser, str | None, SealedCredentials]:
         _checked_name("web user", spec.name, where.at("name"))
         old = await self._core.store.read(accounts.web_user, spec.name)
         hashed = await self._hash(spec.password, old.password_hash if old else "")
         user = WebUser(name=spec.name, active=spec.active, comment=spec.comment, grants=spec.roles)
-        return user, hashed
+        vault, totp = self._core.vault, None
+        present = vault.open(old.totp_secret) if old and old.totp_secret else Secret("")
+        if spec.totp is not None and spec.totp.reveal() != present.reveal():
+            totp = vault.seal(spec.totp) if spec.totp else ""
+        return user, hashed, SealedCredentials(totp=totp, s3_keys=None)
 
     async def _api_user(self, spec: ApiUserSpec, where: Where) -> tuple[ApiUser, str | None]:
         user = ApiUser(
@@ -334,9 +340,9 @@ def _write_accounts(
     for user, hashed, credentials in ready.users:
         if ("user", user.login) in touched:
             store_user(db, user, hashed, credentials, actor, teller, now=now)
-    for web_user, hashed in ready.web_users:
+    for web_user, hashed, credentials in ready.web_users:
         if ("web_user", web_user.name) in touched:
-            store_web_user(db, web_user, hashed, None, actor, teller, now=now)
+            store_web_user(db, web_user, hashed, credentials.totp, actor, teller, now=now)
 
 
 def _remove_doomed(
@@ -379,13 +385,13 @@ def _changes(
         now = user_facts(user)
         _credential_facts(was, now, hashed, credentials)
         found.append(_change("user", user.login, was, now, secret))
-    for web_user, hashed in ready.web_users:
+    for web_user, hashed, credentials in ready.web_users:
         there = accounts.web_user(db, web_user.name)
         was = {"grants": plain(there.user.grants), "active": there.user.active,
                "comment": there.user.comment} if there else None  # fmt: skip
         new = {"grants": plain(web_user.grants), "active": web_user.active,
                "comment": web_user.comment}  # fmt: skip
-        _credential_facts(was, new, hashed, None)
+        _credential_facts(was, new, hashed, credentials)
         found.append(_change("web_user", web_user.name, was, new, secret))
     for api_user, hashed in ready.api_users:
         had = apiusers.get(db, api_user.name)

@@ -58,6 +58,7 @@ class WebUserSpec:
 
     name: str = opt("", "Login name.")
     password: Secret | None = opt(None, "Password.")
+    totp: Secret | None = opt(None, "TOTP secret, base32; empty: none.")
     active: bool = opt(True, "May log in.")
     comment: str = opt("", "Free text.")
     roles: tuple[Grant, ...] = opt((Grant(role=Role.VIEWER),), "Roles with scopes.")

@@ -135,7 +135,8 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     }),
     "Policy": ("Policy", {}),
     "WebUser": ("WebUser", {
-        "has_password": "flag", "last_login": "time?", "last_login_from": "text?",
+        "has_password": "flag", "has_totp": "flag", "last_login": "time?",
+        "last_login_from": "text?",
     }),
     "ApiUser": ("ApiUser", {"has_password": "flag", "password": "text?"}),
     "MetadataField": ("MetadataField", {}),

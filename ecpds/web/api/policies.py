@@ -33,7 +33,8 @@ def policy_tag(policy: Policy) -> str:
     return shown.etag_of(shown.plain(policy))
 
 
-async def _policy(call: Call, right: str = READ) -> Policy:
+async def reached_policy(call: Call, right: str = READ) -> Policy:
+    """Return the policy in the address; NotFound or Denied outside of the caller's scope."""
     name = call.name("policy")
     found = await call.services.accounts.policy(name)
     check_scope(call, right, found.destinations, f"Policy {name} not found")
@@ -55,7 +56,7 @@ async def policies(call: Call) -> web.StreamResponse:
 
 async def get_policy(call: Call) -> web.StreamResponse:
     """Return one policy."""
-    found = await _policy(call)
+    found = await reached_policy(call)
     return answers.one(call, _policy_shown(call, found), policy_tag(found))
 
 
@@ -70,20 +71,21 @@ async def put_policy(call: Call) -> web.StreamResponse:
     document = named("name", name, await call.document())
     old = await call.services.core.store.read(accounts.policy, name)
     if old is not None:
-        old = await _policy(call, WRITE)
+        old = await reached_policy(call, WRITE)
     return await _store_policy(call, document, old)
 
 
 async def patch_policy(call: Call) -> web.StreamResponse:
     """Change some keys of a policy."""
-    old = await _policy(call, WRITE)
+    old = await reached_policy(call, WRITE)
     change = named("name", old.name, await call.document())
     return await _store_policy(call, answers.merged(_policy_shown(call, old), change), old)
 
 
-async def _store_policy(call: Call, document: Document, old: Policy | None) -> web.StreamResponse:
+def read_policy(document: Document) -> Policy:
+    """Return the policy that a document describes; ConfigError names the place."""
     spec = decode(PolicySpec, document, Where())
-    policy = Policy(
+    return Policy(
         name=spec.name,
         active=spec.active,
         comment=spec.comment,
@@ -91,6 +93,10 @@ async def _store_policy(call: Call, document: Document, old: Policy | None) -> w
         operations=frozenset(spec.operations),
         options={key: as_text(value) for key, value in spec.options.items()},
     )
+
+
+async def _store_policy(call: Call, document: Document, old: Policy | None) -> web.StreamResponse:
+    policy = read_policy(document)
     check_new(call, policy.destinations)
     if old is not None and not call.must_be_new:
         call.check_match(policy_tag(old))
@@ -115,7 +121,7 @@ async def _store_policy(call: Call, document: Document, old: Policy | None) -> w
 
 async def delete_policy(call: Call) -> web.StreamResponse:
     """Delete a policy; its users lose what it gave."""
-    found = await _policy(call, WRITE)
+    found = await reached_policy(call, WRITE)
     call.check_match(policy_tag(found))
     if not call.flag("dry_run"):
         await call.services.accounts.delete_policy(found.name, call.caller.actor)

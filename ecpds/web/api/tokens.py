@@ -29,14 +29,15 @@ ONE: Final = ALL + "/{token}"
 LONGEST: Final = 128  # characters of a name
 
 
-def _may_see(call: Call, token: Token) -> bool:
+def may_see(call: Call, token: Token) -> bool:
+    """Tell whether the caller may know of that token."""
     return token.owner == call.caller.name or call.caller.may_everywhere(ADMIN)
 
 
 async def _one(call: Call) -> Token:
     """Return the token with that id or, if there is only one, that name; NotFound."""
     wanted = call.name("token")
-    seen = [one for one in await call.services.accounts.tokens() if _may_see(call, one)]
+    seen = [one for one in await call.services.accounts.tokens() if may_see(call, one)]
     found = [one for one in seen if str(one.id) == wanted]
     found = found or [one for one in seen if one.name == wanted]
     if len(found) != 1:
@@ -50,7 +51,7 @@ async def index(call: Call) -> web.StreamResponse:
     seen = [
         one
         for one in reversed(await call.services.accounts.tokens())
-        if one.id < start and _may_see(call, one)
+        if one.id < start and may_see(call, one)
     ]
     after = seen[limit - 1].id if len(seen) > limit else None
     return answers.page(call, [shown.token(one) for one in seen[:limit]], after)
@@ -73,7 +74,7 @@ async def create(call: Call) -> web.StreamResponse:
         networks=asked.networks,
         expires_at=asked.expires,
     )
-    _check(call, token)
+    check_token(call, token)
     await call.services.accounts.web_user(token.owner)
     secret = await call.services.accounts.new_token(token, call.caller.actor)
     made, _ = await call.services.accounts.token_holder(secret)
@@ -82,7 +83,8 @@ async def create(call: Call) -> web.StreamResponse:
     )
 
 
-def _check(call: Call, token: Token) -> None:
+def check_token(call: Call, token: Token) -> None:
+    """Raise unless the caller may make that token and it makes sense."""
     where = Where()
     if not token.name or len(token.name) > LONGEST or not token.name.isprintable():
         raise where.at("name").error(f"1 to {LONGEST} printable characters")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from ecpds.base.passwords import random_password
-from ecpds.engine.operations.accounts import Credentials
+from ecpds.engine.operations.accountrows import Credentials
 from ecpds.engine.operations.destinations import masked
 from ecpds.engine.operations.sitefile import DataUserSpec
 from ecpds.model.account import DataUser
@@ -42,7 +42,7 @@ def user_tag(stored: StoredUser) -> str:
     return f'"{stored.version}"'
 
 
-async def _reached(call: Call, user: DataUser) -> set[str]:
+async def reached_names(call: Call, user: DataUser) -> set[str]:
     """Return the destinations that the user gets, by policies too."""
     found = set(user.destinations)
     for policy in await call.services.core.store.read(accounts.policies_of, user.policies):
@@ -54,7 +54,7 @@ async def reached_user(call: Call, right: str = READ) -> StoredUser:
     """Return the user in the address; NotFound or Denied outside of the caller's scope."""
     login = call.name("user")
     stored = await call.services.accounts.user(login)
-    names = await _reached(call, stored.user)
+    names = await reached_names(call, stored.user)
     check_scope(call, right, names, f"Data user {login} not found")
     return stored
 
@@ -82,7 +82,8 @@ async def _shown(call: Call, stored: StoredUser) -> Document:
     return shown.data_user(stored, options, [key for key, _ in keys])
 
 
-def _read_users(db: Connection) -> list[tuple[StoredUser, set[str], list[str]]]:
+def read_users(db: Connection) -> list[tuple[StoredUser, set[str], list[str]]]:
+    """Return all users with the destinations that they get and their S3 keys."""
     policies = {policy.name: set(policy.destinations) for policy in accounts.policies(db)}
     found = []
     for stored in accounts.users(db):
@@ -98,7 +99,7 @@ async def users(call: Call) -> web.StreamResponse:
     """List the data users of the caller's scope."""
     everywhere = call.caller.may_everywhere(READ)
     wanted = call.text("destination")
-    rows = await call.services.core.store.read(_read_users)
+    rows = await call.services.core.store.read(read_users)
     return answers.named(
         call,
         {
@@ -142,7 +143,8 @@ async def patch_user(call: Call) -> web.StreamResponse:
     return await _store_user(call, answers.merged(present, change), old)
 
 
-async def _store_user(call: Call, document: Document, old: StoredUser | None) -> web.StreamResponse:
+def read_user(document: Document) -> tuple[DataUser, Credentials]:
+    """Return what a document says of a user; ConfigError names the place."""
     spec = decode(DataUserSpec, _without_stars(document), Where())
     user = DataUser(
         login=spec.login,
@@ -156,13 +158,18 @@ async def _store_user(call: Call, document: Document, old: StoredUser | None) ->
         ssh_keys=spec.ssh_keys,
         options={key: as_text(value) for key, value in spec.options.items()},
     )
-    check_new(call, await _reached(call, user))
-    if old is not None and not call.must_be_new:
-        call.check_match(user_tag(old))
     keys = None
     if spec.s3_keys is not None:
         keys = [(key.access_key, Secret(key.secret)) for key in spec.s3_keys]
-    credentials = Credentials(password=spec.password, totp=spec.totp, s3_keys=keys)
+    return user, Credentials(password=spec.password, totp=spec.totp, s3_keys=keys)
+
+
+async def _store_user(call: Call, document: Document, old: StoredUser | None) -> web.StreamResponse:
+    user, credentials = read_user(document)
+    call.services.accounts.check_length(credentials.password, Where())
+    check_new(call, await reached_names(call, user))
+    if old is not None and not call.must_be_new:
+        call.check_match(user_tag(old))
     await call.services.accounts.put_user(
         user,
         credentials,
@@ -215,7 +222,7 @@ async def reset_password(call: Call) -> web.StreamResponse:
     stored = await reached_user(call, WRITE)
     password = random_password()
     await call.services.accounts.put_user(
-        _opened(call, stored),
+        opened_user(call, stored),
         Credentials(password=Secret(password)),
         call.caller.actor,
         if_version=stored.version,
@@ -223,7 +230,7 @@ async def reset_password(call: Call) -> web.StreamResponse:
     return answers.as_json({"login": stored.user.login, "password": password})
 
 
-def _opened(call: Call, stored: StoredUser) -> DataUser:
+def opened_user(call: Call, stored: StoredUser) -> DataUser:
     """Return a stored user as an operation takes it, secret options open."""
     options = call.services.core.configuration.opened(stored.user.options)
     return replace(stored.user, options=options)

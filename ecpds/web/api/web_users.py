@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from ecpds.engine.operations.accounts import Credentials
+from ecpds.engine.operations.accountrows import Credentials
 from ecpds.engine.operations.sitefile import WebUserSpec
 from ecpds.model.account import Role, WebUser
 from ecpds.model.decode import Where, decode
@@ -24,7 +24,7 @@ from ecpds.web.shown import Document
 RIGHT: Final = "system:admin"
 ALL: Final = "/api/v2/web_users"
 ONE: Final = ALL + "/{name}"
-READ_ONLY: Final = frozenset({"has_password", "last_login", "last_login_from"})
+READ_ONLY: Final = frozenset({"has_password", "has_totp", "last_login", "last_login_from"})
 
 
 def tag(stored: StoredWebUser) -> str:
@@ -69,23 +69,24 @@ async def patch(call: Call) -> web.StreamResponse:
     """Change some keys of a web user."""
     old = await _one(call)
     change = named("name", old.user.name, await call.document(), READ_ONLY)
-    present = without(shown.web_user(old), {*READ_ONLY, "password"})
+    present = without(shown.web_user(old), {*READ_ONLY, "password", "totp"})
     return await _store(call, answers.merged(present, change), old)
 
 
 async def _store(call: Call, document: Document, old: StoredWebUser | None) -> web.StreamResponse:
-    if not has(document, "password"):
-        document = without(document, {"password"})
+    for secret in ("password", "totp"):
+        if not has(document, secret):
+            document = without(document, {secret})
     spec = decode(WebUserSpec, document, Where())
     if old is not None and not call.must_be_new:
         call.check_match(tag(old))
     user = WebUser(name=spec.name, active=spec.active, comment=spec.comment, grants=spec.roles)
-    if old is not None and not _is_admin(user):
-        await _keep_an_administrator(call, user.name)
+    if old is not None and not is_administrator(user):
+        await keep_an_administrator(call, user.name)
     dry_run = call.flag("dry_run")
     await call.services.accounts.put_web_user(
         user,
-        Credentials(password=spec.password),
+        Credentials(password=spec.password, totp=spec.totp),
         call.caller.actor,
         must_be_new=old is None or call.must_be_new,
         if_version=old.version if old is not None else None,
@@ -103,16 +104,17 @@ async def _store(call: Call, document: Document, old: StoredWebUser | None) -> w
     )
 
 
-def _is_admin(user: WebUser) -> bool:
+def is_administrator(user: WebUser) -> bool:
+    """Tell whether a web user may everything everywhere."""
     return user.active and any(
         grant.role is Role.ADMIN and grant.scope == "*" for grant in user.grants
     )
 
 
-async def _keep_an_administrator(call: Call, name: str) -> None:
+async def keep_an_administrator(call: Call, name: str) -> None:
     """Raise Conflict when nobody else could administer the node."""
     others = await call.services.accounts.web_users()
-    if not any(_is_admin(one.user) for one in others if one.user.name != name):
+    if not any(is_administrator(one.user) for one in others if one.user.name != name):
         raise Conflict(f"{name} is the last administrator")
 
 
@@ -120,7 +122,7 @@ async def delete(call: Call) -> web.StreamResponse:
     """Delete a web user with its sessions; its tokens are refused from now on."""
     stored = await _one(call)
     call.check_match(tag(stored))
-    await _keep_an_administrator(call, stored.user.name)
+    await keep_an_administrator(call, stored.user.name)
     if not call.flag("dry_run"):
         await call.services.accounts.delete_web_user(stored.user.name, call.caller.actor)
     return answers.nothing()
