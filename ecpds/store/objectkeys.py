@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ecpds.store import portal
 from ecpds.store.codec import from_micros, maybe_time, to_micros
-from ecpds.store.db import Connection, statement
+from ecpds.store.db import Connection, Row, statement
 from ecpds.store.portal import Entry
 
 MADE_AT = statement("""
@@ -92,7 +92,10 @@ def start_after(after: str, wanted: Wanted) -> str:
 
 def page(db: Connection, destination: str, wanted: Wanted, *, now: datetime) -> Page:
     """Return the next keys of a destination, at most `limit`."""
-    return roll(_Walk(db, destination, wanted.prefix, now), wanted)
+    walk = _Walk(db, destination, wanted.prefix, now)
+    if wanted.delimiter or wanted.shows is not None or walk.has_directories:
+        return roll(walk, wanted)
+    return walk.page(max(wanted.low, wanted.prefix), wanted.limit)
 
 
 class _Walk:
@@ -106,6 +109,20 @@ class _Walk:
             "high": successor(prefix) if prefix else portal.LAST,
         }
         self._made = self._next_made(prefix)
+
+    @property
+    def has_directories(self) -> bool:
+        """Tell whether directories were made behind the prefix."""
+        return self._made is not None
+
+    def page(self, low: str, limit: int) -> Page:
+        """Return what `roll` does when every file is shown as it is, without a step for each."""
+        cursor = self._db.execute(portal.FORWARD.sql, self._values | {"low": low})
+        rows: dict[str, Row] = {}  # the newest version of a name comes last, and stays
+        while len(rows) <= limit and (more := cursor.fetchmany(limit + 1 - len(rows))):
+            rows.update(zip(map(portal.target_of, more), more, strict=True))
+        position = rows.popitem()[0] if len(rows) > limit else None
+        return Page(list(map(Key, rows, map(portal.entry_of, rows.values()))), position)
 
     def _next_made(self, low: str) -> Key | None:
         row = self._db.execute(portal.DIRECTORIES.sql, self._values | {"low": low}).fetchone()

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 
 from ecpds.store import files
@@ -204,6 +205,7 @@ class Span:
 
 entry_of = Entry._make  # from any row of the view
 _TARGET = Entry._fields.index("target")
+target_of = itemgetter(_TARGET)
 
 
 def newest(db: Connection, destination: str, target: str, *, now: datetime) -> Entry | None:

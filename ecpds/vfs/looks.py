@@ -14,9 +14,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ecpds.engine.core import DestinationEntry
+from ecpds.store import multipart
 from ecpds.store.codec import to_micros
 from ecpds.store.db import Connection, Store
 from ecpds.store.portal import Entry
+from ecpds.vfs.s3contract import Attributes
 from ecpds.vfs.tree import Place
 
 if TYPE_CHECKING:
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
 MOST: Final = 4_096  # files that are kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
     """One file as it was found."""
 
     changes: int  # of the store, before the look
     entry: DestinationEntry
     looked: Looked[Entry]
+    attributes: Attributes | None = None  # None: nobody has asked for them
 
 
 class LookNamed(Protocol):
@@ -85,6 +88,20 @@ class Looks:
             if len(self._kept) > MOST:
                 self._kept.popitem(last=False)
         return looked
+
+    def described(
+        self, entry: DestinationEntry, place: Place, *, now: datetime
+    ) -> tuple[Looked[Entry], Attributes] | None:
+        """Return as `named`, with what S3 clients keep beside the content."""
+        looked = self.named(entry, place, now=now)
+        if looked is None:
+            return None
+        kept = self._kept[entry.name, place.inner]
+        if kept.attributes is None:
+            found = looked.found
+            text = self._store.glance(multipart.attributes, found.file, found.instance)
+            kept.attributes = Attributes.load(text)
+        return looked, kept.attributes
 
     def _holds(self, kept: _Kept, entry: DestinationEntry, now: datetime) -> bool:
         found = kept.looked.found

@@ -17,13 +17,14 @@ from ecpds.store.db import Connection, Store
 
 P = ParamSpec("P")
 Memory = dict[tuple[str, int], Any]
-"""What the functions of one write have read already, by kind and number."""
+"""What record functions have read already, by kind and number; valid until the tree changes."""
 
 Act = Callable[[Connection, Memory], Any]
 
 log = get_logger(__name__)
 
 MOST_WAITING: Final = 2_000
+MOST_REMEMBERED: Final = 4_096  # rows
 BATCH: Final = 64  # records of one write call: it holds up the others of the same commit
 
 
@@ -37,6 +38,8 @@ class Recorder:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_running = False
+        self._memory: Memory = {}  # of the store's writer, and so is the count of changes
+        self._changes = -1
 
     async def put(
         self, fn: Callable[Concatenate[Connection, P], Any], /, *args: P.args, **kwargs: P.kwargs
@@ -54,7 +57,7 @@ class Recorder:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Have `fn(db, memory, …)` run soon; `memory` is shared by all of one write."""
+        """Have `fn(db, memory, …)` run soon; `memory` is shared until something is changed."""
         await self._put(lambda db, memory: fn(db, memory, *args, **kwargs))
 
     async def _put(self, act: Act) -> None:
@@ -91,7 +94,7 @@ class Recorder:
 
     async def _write(self, batch: Sequence[Act]) -> None:
         try:
-            await self._store.write_aside(_all, batch)
+            await self._store.write_aside(self._all, batch)
         except EcpdsError as error:
             log.error("records are lost", count=len(batch), reason=error.message)  # noqa: TRY400
         except Exception as error:  # noqa: BLE001 - one bad record must not take the others along
@@ -101,8 +104,10 @@ class Recorder:
             for act in batch:
                 await self._write([act])
 
-
-def _all(db: Connection, acts: Sequence[Act]) -> None:
-    memory: Memory = {}
-    for act in acts:
-        act(db, memory)
+    def _all(self, db: Connection, acts: Sequence[Act]) -> None:
+        """Run records; in the store's writer, where nothing changes beside them."""
+        changes = self._store.changes
+        if changes != self._changes or len(self._memory) > MOST_REMEMBERED:
+            self._memory, self._changes = {}, changes
+        for act in acts:
+            act(db, self._memory)

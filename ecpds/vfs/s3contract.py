@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from ecpds.vfs.contract import Node, Reader, Session, Writer
 
@@ -32,8 +32,10 @@ class Attributes:
 
     def dump(self) -> str:
         """Return the text that is stored, empty for nothing."""
-        given = {name: value for name, value in asdict(self).items() if value}
-        return json.dumps(given, separators=(",", ":"), ensure_ascii=False) if given else ""
+        if not self:
+            return ""
+        given = {name: getattr(self, name) for name in _NAMES}  # asdict copies every text
+        return _encode({name: value for name, value in given.items() if value})
 
     @classmethod
     def load(cls, text: str) -> Attributes:
@@ -45,7 +47,9 @@ class Attributes:
         return cls(**given)
 
 
-NOTHING = Attributes()
+_NAMES: Final = tuple(one.name for one in fields(Attributes))
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+NOTHING: Final = Attributes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +63,12 @@ class KeyQuery:
     limit: int = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class KeyLine:
-    """A key, or a common prefix (no `etag`)."""
+class KeyLine(NamedTuple):
+    """A key, or a common prefix (no `etag`); a page has a thousand of them."""
 
     name: str
     size: int = 0
-    mtime: datetime | None = None
+    micros: int = 0  # time, since 1970
     etag: str = ""  # quoted
 
 

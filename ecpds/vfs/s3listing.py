@@ -15,7 +15,7 @@ from ecpds.base.clock import Clock
 from ecpds.engine.core import DestinationEntry
 from ecpds.model.account import Permission
 from ecpds.store import objectkeys
-from ecpds.store.codec import from_micros
+from ecpds.store.codec import to_micros
 from ecpds.store.db import Connection, Store
 from ecpds.store.objectkeys import Key, Page, Shows, Wanted
 from ecpds.vfs import layouts
@@ -64,14 +64,14 @@ class KeyLister:
         return self._page(found, "")
 
     def _page(self, found: list[Key], position: str) -> KeyPage:
-        return KeyPage([self._line(key) for key in found], position)
-
-    def _line(self, key: Key) -> KeyLine:
-        if key.entry is not None:
-            entry = key.entry
-            moment = from_micros(micros_of(entry, self._shown))
-            return KeyLine(key.name, entry.size, moment, etag_of(entry))
-        return KeyLine(key.name, 0, key.made_at, "" if key.is_prefix else EMPTY_TAG)
+        shown = self._shown
+        lines = [
+            KeyLine(name, entry.size, micros_of(entry, shown), etag_of(entry))
+            if entry is not None
+            else _line(name, made_at)
+            for name, entry, made_at in found
+        ]
+        return KeyPage(lines, position)
 
     def shows(self, destination: str) -> Shows | None:
         """Return what tells whether a key may be known; None when every one may."""
@@ -95,6 +95,13 @@ class KeyLister:
         if entry.destination.group_by_date:
             return await self._store.read(dated_page, entry, wanted, now=now)
         return await self._store.read(objectkeys.page, entry.name, wanted, now=now)
+
+
+def _line(name: str, made_at: datetime | None) -> KeyLine:
+    """Return the line of a made directory or a common prefix."""
+    if made_at is None:
+        return KeyLine(name)
+    return KeyLine(name, 0, to_micros(made_at), EMPTY_TAG)
 
 
 class _Root:

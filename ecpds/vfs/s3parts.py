@@ -157,9 +157,9 @@ class S3Session(S3Objects):
         """Fill a part from an object."""
         place = self._place(source)
         await self._need(Permission.GET, place)
-        found = await self._described(place)
-        shown = found.looked.found
-        node = found.looked.node(place, place.inside(), self._facts.options.list_time)
+        looked, _ = await self._readable(place)
+        shown = looked.found
+        node = looked.node(place, place.inside(), self._facts.options.list_time)
         offset, length = span(node)
         objects = self._services.core.objects
         part = await self.write_part(upload, number, length)

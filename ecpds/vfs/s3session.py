@@ -165,10 +165,9 @@ class S3Objects(PortalSession, ObjectSession):
         if path.endswith("/"):
             made = await core.store.read(made_directory, entry, place.inner)
             return directory_node(made, place.path, entry), NOTHING
-        found = await core.store.read(look_object, entry, place, now=core.clock.now())
-        self._check_real(place, found.looked.inner)
-        node = found.looked.node(place, entry, self._facts.options.list_time)
-        return node, Attributes.load(found.document)
+        looked, attributes = await self._object(entry, place)
+        self._check_real(place, looked.inner)
+        return looked.node(place, entry, self._facts.options.list_time), attributes
 
     async def open_object(self, path: str) -> tuple[Reader, Attributes]:
         """Open an object."""
@@ -178,28 +177,38 @@ class S3Objects(PortalSession, ObjectSession):
         quotas = await self._services.check_quotas(self._facts.quotas, entry, "download")
         core = self._services.core
         for is_last in (False, True):
-            found = await self._described(place)
-            shown = found.looked.found
+            looked, attributes = await self._readable(place)
+            shown = looked.found
             try:
                 descriptor = core.objects.open(shown.volume, shown.object_key)
                 break
             except NotFound:  # replaced and removed since we looked
                 if is_last:
                     raise
-        node = found.looked.node(place, entry, self._facts.options.list_time)
+        node = looked.node(place, entry, self._facts.options.list_time)
         self.downloads += 1
         opened = Opened(node=node, shown=shown, where=entry, quotas=quotas)
         reader = PortalReader(self._services, self.visitor, opened, descriptor)
-        return reader, Attributes.load(found.document)
+        return reader, attributes
 
-    async def _described(self, place: Place) -> Described:
-        """Return an object that may be read."""
+    async def _object(
+        self, entry: DestinationEntry, place: Place
+    ) -> tuple[Looked[Entry], Attributes]:
+        """Return an object: as it was a moment ago, by a glance, or by the longer look."""
         core = self._services.core
         now = core.clock.now()
-        found = await core.store.read(look_object, place.inside(), place, now=now)
-        if found.looked.inner is not None:
-            await self._need(Permission.GET, place, found.looked.inner)
-        return found
+        known = self._services.looks.described(entry, place, now=now)
+        if known is not None:
+            return known
+        found = await core.store.read(look_object, entry, place, now=now)
+        return found.looked, Attributes.load(found.document)
+
+    async def _readable(self, place: Place) -> tuple[Looked[Entry], Attributes]:
+        """Return an object that may be read."""
+        looked, attributes = await self._object(place.inside(), place)
+        if looked.inner is not None:
+            await self._need(Permission.GET, place, looked.inner)
+        return looked, attributes
 
     async def write_object(self, path: str, wish: ObjectWish) -> ObjectUpload:
         """Begin an upload."""
@@ -220,11 +229,11 @@ class S3Objects(PortalSession, ObjectSession):
         """Copy an object inside the hub."""
         place = self._place(source)
         await self._need(Permission.GET, place)
-        found = await self._described(place)
-        judge(found.looked.node(place, place.inside(), self._facts.options.list_time))
-        attributes = change(Attributes.load(found.document))
-        content = found.looked.found
-        kept = {key: text for key, text in found.looked.metadata.items() if not key.startswith(TAG)}
+        looked, attributes = await self._readable(place)
+        judge(looked.node(place, place.inside(), self._facts.options.list_time))
+        attributes = change(attributes)
+        content = looked.found
+        kept = {key: text for key, text in looked.metadata.items() if not key.startswith(TAG)}
         writer = await self._begin(
             target, size=content.size, exclusive=wish.exclusive, if_match=wish.if_match,
             mtime=content.file_time, metadata=kept | metadata_of(attributes), content=content,

@@ -289,11 +289,8 @@ class PortalSession(Session):
         quotas = await self._services.check_quotas(self._facts.quotas, place.entry, "upload")
         self._lock(order)
         try:
-            prepared = await core.store.read(
-                uploads.prepare, order, self.profile.user.login, now=core.clock.now(),
-                offset=offset, both=self.protocol is Protocol.S3,
-                may_make=self._may_make(place, order) if make_parents else None,
-            )  # fmt: skip
+            may_make = self._may_make(place, order) if make_parents else None
+            prepared = await self._prepared(order, offset, may_make)
             begun = Begun(
                 order=order, prepared=prepared, promised=size, quotas=quotas,
                 is_resumed=offset > 0, shown=self._facts.options.list_time,
@@ -308,6 +305,18 @@ class PortalSession(Session):
             self._unlock(order)
             raise
         return PortalWriter(self._services, self.visitor, begun, upload)
+
+    async def _prepared(self, order: Order, offset: int, may_make: bool | None) -> Prepared:
+        """Look whether the upload may begin: here for a key, which takes three seeks."""
+        store = self._services.core.store
+        is_key = self.protocol is Protocol.S3
+        look = partial(
+            uploads.prepare, order=order, login=self.profile.user.login,
+            now=self._services.core.clock.now(), offset=offset, both=is_key, may_make=may_make,
+        )  # fmt: skip
+        if is_key and may_make and not order.entry.destination.group_by_date:
+            return store.glance(look)
+        return await store.read(look)
 
     async def _linked(self, content: Entry) -> Upload:
         """Return an upload that holds the content already: shared, or copied by the kernel."""

@@ -100,15 +100,20 @@ def _quoted(text: str) -> str:
 
 def _contents(call: Call, lines: Sequence[KeyLine], text: Text, *, with_owner: bool) -> str:
     who = owner(call) if with_owner else ""
+    files = [line for line in lines if line.etag]
+    # stored names have no control characters, so all are made ready in one go
+    if text is str:
+        names = escape("\n".join([line.name for line in files])).split("\n")
+    else:
+        names = [text(line.name) for line in files]
+    stamp = xml.stamp
     # written out: this line is the cost of a listing; stored names hold nothing XML cannot
     return "".join(
         [
-            f"<Contents><Key>{escape(text(line.name))}</Key>"
-            f"<LastModified>{xml.moment(line.mtime)}</LastModified>"
-            f"<ETag>&quot;{line.etag[1:-1]}&quot;</ETag><Size>{line.size}</Size>{who}"
+            f"<Contents><Key>{name}</Key><LastModified>{stamp(micros)}</LastModified>"
+            f"<ETag>&quot;{etag[1:-1]}&quot;</ETag><Size>{size}</Size>{who}"
             "<StorageClass>STANDARD</StorageClass></Contents>"
-            for line in lines
-            if line.etag
+            for name, (_, size, micros, etag) in zip(names, files, strict=False)
         ]
     )
 
@@ -221,7 +226,7 @@ async def list_versions(call: Call) -> None:
             "Version",
             tag("Key", text(line.name)),
             "<VersionId>null</VersionId><IsLatest>true</IsLatest>",
-            tag("LastModified", xml.moment(line.mtime)),
+            tag("LastModified", xml.stamp(line.micros)),
             tag("ETag", line.etag),
             tag("Size", line.size),
             who,

@@ -28,7 +28,7 @@ ALGORITHMS: Mapping[str, int] = {"crc32": 4, "crc32c": 4, "crc64nvme": 8, "sha1"
 """Name to length in bytes."""
 
 FIELD = "x-amz-checksum-"
-INLINE = 128 * 1024  # bytes up to which a hand-over to a thread costs more than the sum
+INLINE = 256 * 1024  # bytes up to which a hand-over to a thread costs more than the sum
 STEP = 4 * 1024 * 1024  # bytes that a thread takes at a time
 _BLOCK = 1024 * 1024
 

@@ -6,7 +6,9 @@ Spec: Amazon S3 API Reference; XML 1.0.
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
 from xml.sax.saxutils import escape
@@ -52,12 +54,24 @@ def document(name: str, *parts: str) -> bytes:
     return f'{HEAD}<{name} xmlns="{SPACE}">{"".join(parts)}</{name}>'.encode()
 
 
-def moment(time: datetime | None) -> str:
+def moment(at: datetime | None) -> str:
     """Return a time as S3 writes it."""
-    if time is None:
+    if at is None:
         return "1970-01-01T00:00:00.000Z"
-    t = time if time.tzinfo is UTC else time.astimezone(UTC)
+    t = at if at.tzinfo is UTC else at.astimezone(UTC)
     return t.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def stamp(micros: int) -> str:
+    """Return a time in microseconds since 1970 as S3 writes it."""
+    seconds, rest = divmod(micros, 1_000_000)
+    return f"{_seconds(seconds)}.{rest // 1000:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _seconds(seconds: int) -> str:
+    """Return a whole second; files come many in one."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 async def read_all(body: Body, most: int = LARGEST) -> bytes:
