@@ -23,6 +23,7 @@ from ecpds.modules import BUILTIN
 from ecpds.node import make_catalogue
 from ecpds.transfer.registry import Registry
 from ecpds.web.api.table import ROUTES
+from ecpds.web.apiv1.table import ROUTES as V1_ROUTES
 from ecpds.web.errors import status_of
 
 EVENTS = {
@@ -205,4 +206,10 @@ def api() -> str:
     for area in sorted(groups):
         titles = ("Request", "Scope", "Query", "Does")
         parts += [f"## {area}", table(titles, groups[area])]
+    rows = [
+        (code(f"{one.method} {one.path}"), ", ".join(map(code, one.services)), code(one.right),
+         ", ".join(code(query.name) for query in one.query), one.summary)
+        for one in V1_ROUTES
+    ]  # fmt: skip
+    parts += ["## v1", table(("Request", "Services", "Scope", "Query", "Does"), rows)]
     return page("JSON API", parts)

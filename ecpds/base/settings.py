@@ -12,12 +12,13 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ecpds.model.decode import Where, declared, decode, key_of, opt
@@ -112,7 +113,8 @@ class S3Settings:
     tls: bool = opt(True, "Serve HTTPS.", reload=False)
     on_https: bool = opt(True, "Serve /s3/ on the HTTPS portal too.", reload=False)
     hosts: tuple[str, ...] = opt(
-        (), "Host names whose subdomains are buckets; default: the node's public_host.",
+        (),
+        "Host names whose subdomains are buckets; default: the node's public_host.",
         reload=False,
     )
     region: str = opt("us-east-1", "Region that clients are told.")
@@ -244,6 +246,28 @@ class MailSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSettings:
+    """One table of [[events.sinks]]."""
+
+    name: str = opt("", "Unique name; how far it is is kept under it.", reload=False)
+    url: str = opt("", "stdout:, syslog[s]://, http[s]://, mqtt[s]://", reload=False)
+    format: Literal["ndjson", "splunk", "elasticsearch"] = opt(
+        "ndjson", "What an HTTP collector expects.", reload=False
+    )
+    token: Secret = opt(Secret(""), "Of the HTTP collector; of MQTT: user:password.", reload=False)
+    ca: str = opt("", "PEM file of the authority; empty: the system's.", reload=False)
+    types: tuple[str, ...] = opt((), "Only these types; none: all.", reload=False)
+
+    @property
+    def secret_url(self) -> Secret:
+        """Return the address with the credentials in it."""
+        scheme, _, place = self.url.partition("://")
+        user, _, password = self.token.reveal().partition(":")
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if self.token else ""
+        return Secret(f"{scheme}://{login}{place}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventSettings:
     """Table [events]."""
 
@@ -254,6 +278,7 @@ class EventSettings:
     gzip: bool = opt(False, "Compress rotated files.")
     keep_files: int = opt(10, "Rotated files kept.", low=1, high=1000)
     types: tuple[str, ...] = opt((), "Only these types, such as UPH, ERR; none: all.")
+    sinks: tuple[SinkSettings, ...] = opt((), "Others that are told of events.", reload=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,11 +290,20 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiV1Settings:
+    """Table [api.v1]."""
+
+    http_errors: bool = opt(False, "Business errors have HTTP statuses too, not only `success`.")
+    version: bool = opt(True, "`version` tells the release to everybody.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
     """Table [api]."""
 
     password_login: bool = opt(False, "Web users may use Basic on the API.")
     requests_per_minute: int = opt(6000, "For each token.", low=1)
+    v1: ApiV1Settings = opt(ApiV1Settings(), "The calls of OpenECPDS below /ecpds/v1.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -434,10 +468,15 @@ def _check(settings: Settings, where: Where) -> None:
         for text in getattr(getattr(settings, table), key):
             _check_network(text, where.at(table).at(key))
     _check_listeners(settings, where)
-    names = [volume.name for volume in settings.volumes]
+    _check_names([volume.name for volume in settings.volumes], "volume", where.at("volumes"))
+    sinks = [sink.name for sink in settings.events.sinks]
+    _check_names(sinks, "sink", where.at("events").at("sinks"))
+
+
+def _check_names(names: Sequence[str], what: str, where: Where) -> None:
     for number, name in enumerate(names):
         if not name or names.index(name) != number:
-            raise where.at("volumes").at(number).error("each volume needs a name of its own")
+            raise where.at(number).error(f"each {what} needs a name of its own")
 
 
 def _check_network(text: str, where: Where) -> None:

@@ -23,6 +23,9 @@ _FORMS = {
     "data user": (re.compile(r"[A-Za-z0-9_.-]+"), 128, "letters, digits, - _ ."),
     "policy": (re.compile(r"[A-Za-z0-9_.-]+"), 32, "letters, digits, - _ ."),
     "web user": (re.compile(r"[A-Za-z0-9_.@-]+"), 32, "letters, digits, - _ . @"),
+    "API user": (re.compile(r"[A-Za-z0-9_.@-]+"), 128, "letters, digits, - _ . @"),
+    "metadata field": (re.compile(r"[A-Za-z0-9_.-]+"), 64, "letters, digits, - _ ."),
+    "webhook": (re.compile(r"[A-Za-z0-9_.-]+"), 64, "letters, digits, - _ ."),
 }
 
 

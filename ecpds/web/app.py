@@ -25,10 +25,11 @@ from ecpds.store import accounts
 from ecpds.vfs.gate import PortalGate
 from ecpds.web import pages, system
 from ecpds.web.api import table
+from ecpds.web.apiv1 import table as v1
 from ecpds.web.door import Door, Peers
 from ecpds.web.listener import CLOSE_PATIENCE, WebListener
 from ecpds.web.live import Live
-from ecpds.web.login import Logins
+from ecpds.web.login import KNOWN, Logins
 from ecpds.web.rates import Rates
 from ecpds.web.render import Renderer
 from ecpds.web.routes import Route, check_table
@@ -72,6 +73,7 @@ class Monitor:
         self.routes: tuple[Route, ...] = (
             *system.routes(self._logins),
             *table.ROUTES,
+            *v1.ROUTES,
             *pages.routes,
         )
         check_table(self.routes)
@@ -84,7 +86,7 @@ class Monitor:
 
     async def _failed(self, peer: str, name: str, why: str) -> None:
         """Count a failed credential towards a ban; an unknown name counts more."""
-        is_known = why == "token"
+        is_known = why in {"token", KNOWN}
         if not is_known:
             found = await self._core.store.read(accounts.web_user, name)
             is_known = found is not None

@@ -19,6 +19,7 @@ from aiohttp.typedefs import Middleware
 
 from ecpds.base.logs import get_logger, log_context
 from ecpds.model.errors import Denied, EcpdsError, Unauthenticated
+from ecpds.web.apiv1 import envelope
 from ecpds.web.call import Call
 from ecpds.web.csrf import FIELD, HEADER, SAFE, check_csrf, check_origin
 from ecpds.web.errors import Refused, problem
@@ -111,9 +112,7 @@ class Door:
         peer, secure, forwarded = self._peers.of(request)
         if forwarded:
             await self._check(peer)
-        who = None
-        if route.right != OPEN or route.kind == "page" or "Authorization" in request.headers:
-            who = await self._logins.who(request, peer, api=route.kind != "page")
+        who = await self._who(request, route, peer)
         if route.right != OPEN and who is None:
             if route.kind == "page" and request.method in SAFE:
                 return to_login(request.path_qs)
@@ -127,10 +126,19 @@ class Door:
         with log_context(request=call.request_id):
             return await self._repeats.once(call, route.handle)
 
+    async def _who(self, request: web.Request, route: Route, peer: str) -> Caller | None:
+        if route.kind == "v1":
+            return None if route.right == OPEN else await self._logins.of_v1(request, peer)
+        if route.right != OPEN or route.kind == "page" or "Authorization" in request.headers:
+            return await self._logins.who(request, peer, api=route.kind != "page")
+        return None
+
     async def _allow(self, call: Call, who: Caller | None) -> None:
         """Raise unless right, rate and origin are fine."""
         route = call.route
         if who is not None:
+            if not who.may_call(route.services):
+                raise Denied("User not authorized")
             if not who.may(route.right):
                 raise Denied(f"{who.name} has no {route.right}")
             self._slow_down(who)
@@ -217,6 +225,9 @@ class Door:
         if status >= 500:
             log.warning("refused", status=status, reason=error.message, request=request[_ID])
         kind = _kind(request)
+        if kind == "v1":
+            http_errors = self._services.core.settings.api.v1.http_errors
+            return envelope.refusal(error, request[_ID], http_errors=http_errors)
         if kind == "api":
             body = json.dumps(document, ensure_ascii=False)
             return web.Response(
@@ -271,6 +282,8 @@ def _kind(request: web.Request) -> Kind:
     route: Route | None = request.get(_ROUTE)
     if route is not None:
         return route.kind
+    if request.path.startswith(envelope.BASE):
+        return "v1"
     return "api" if request.path.startswith("/api") else "page"
 
 

@@ -18,11 +18,13 @@ from aiohttp import web
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core
 from ecpds.engine.operations.accounts import AccountOperations
+from ecpds.engine.operations.apiusers import ApiUserOperations
 from ecpds.model.account import WebUser
 from ecpds.model.errors import Unauthenticated
 from ecpds.model.secret import Secret
 from ecpds.store import accounts
 from ecpds.store.db import Connection
+from ecpds.vfs.credentials import Recognised
 from ecpds.web import rights
 from ecpds.web.call import Call
 from ecpds.web.errors import Refused
@@ -36,6 +38,7 @@ PREFIX: Final = "ddt_"  # of every token
 LONGEST: Final = 1024  # characters of a credential
 USED_EVERY: Final = 60.0  # seconds between two notes that a token is in use
 LOGINS_A_MINUTE: Final = 20  # for each address: a check takes 30 ms of a processor
+KNOWN: Final = "api user"  # why a login failed: wrong password of a user that is there
 NEUTRAL: Final = "name or password is wrong"
 
 Failed = Callable[[str, str, str], Awaitable[None]]  # address, name, why
@@ -65,6 +68,8 @@ class Logins:
         self._monotonic = monotonic
         self._used: dict[int, float] = {}
         self._attempts = Rates(LOGINS_A_MINUTE, monotonic)
+        self._api_users = ApiUserOperations(core)
+        self._recognised = Recognised(core.clock)
 
     async def who(self, request: web.Request, peer: str, *, api: bool) -> Caller | None:
         """Return who asks; None when no credential came or the session is over.
@@ -114,6 +119,40 @@ class Logins:
         await self._note_use(token, peer)
         return rights.by_token(token, owner, peer)
 
+    async def of_v1(self, request: web.Request, peer: str) -> Caller:
+        """Return who asks v1: one of its users, or a token as Basic password or bearer.
+
+        Raises Unauthenticated also when no credential came, Refused (429).
+        """
+        header = request.headers.get("Authorization", "")
+        scheme, _, text = header.strip().partition(" ")
+        if len(header) > LONGEST or not header:
+            raise Unauthenticated("user and password are needed")
+        if scheme.lower() == "bearer":
+            return await self._by_token(text.strip(), peer)
+        if scheme.lower() != "basic":
+            raise Unauthenticated("send a Basic credential")
+        basic = _basic(text.strip())
+        if basic.password.startswith(PREFIX):
+            return await self._by_token(basic.password, peer)
+        return await self._by_api_user(basic, peer)
+
+    async def _by_api_user(self, basic: Basic, peer: str) -> Caller:
+        password = Secret(basic.password)
+        stored = await self._api_users.find(basic.name)
+        known = stored.password_hash if stored is not None else ""
+        is_live = stored is not None and stored.user.active and bool(known)
+        if stored and is_live and self._recognised.knows(basic.name, known, password):
+            return rights.by_api_user(stored.user, peer)
+        self._slow_down(peer)
+        try:
+            user = await self._api_users.verify(stored, password)
+        except Unauthenticated:
+            await self._failed(peer, basic.name, "password" if stored is None else KNOWN)
+            raise
+        self._recognised.remember(basic.name, known, password)
+        return rights.by_api_user(user, peer)
+
     async def _note_use(self, token: accounts.Token, peer: str) -> None:
         now = self._monotonic()
         if now - self._used.get(token.id, -USED_EVERY) < USED_EVERY:
@@ -137,16 +176,17 @@ class Logins:
         if wait:
             raise Refused(429, "rate", "too many logins from your address", retry_after=wait)
 
-    async def log_in(self, name: str, password: str, peer: str) -> str:
+    async def log_in(self, name: str, password: str, peer: str, code: str = "") -> str:
         """Check the login form; return the secret of a new session.
 
+        `code` is the one-time code of whoever has an authenticator.
         Raises Unauthenticated with one text for every cause, Refused (429).
         """
         self._slow_down(peer)
-        if not name or len(name) > LONGEST or len(password) > LONGEST:
+        if not name or len(name) > LONGEST or len(password) > LONGEST or len(code) > LONGEST:
             raise Unauthenticated(NEUTRAL)
         try:
-            session, user = await self._accounts.log_in(name, Secret(password), peer)
+            session, user = await self._accounts.log_in(name, Secret(password), peer, code)
         except Unauthenticated:
             log.warning("login failed", user=name[:64], peer=peer)
             await self._failed(peer, name, "password")
@@ -227,7 +267,9 @@ async def post_login(call: Call, logins: Logins) -> web.StreamResponse:
     form = await call.form()
     target = safe_next(form.get("next", "/"))
     try:
-        session = await logins.log_in(form.get("name", ""), form.get("password", ""), call.peer)
+        session = await logins.log_in(
+            form.get("name", ""), form.get("password", ""), call.peer, form.get("otp", "")
+        )
     except Unauthenticated:
         return call.services.renderer.page(
             call, "login.html", status=401, error=NEUTRAL, next=target, name=form.get("name", "")

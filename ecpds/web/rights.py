@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from ecpds.engine.operations.actor import Actor
 from ecpds.model.account import Role, WebUser
+from ecpds.model.apiuser import ApiUser
 from ecpds.model.errors import Denied, InputError, NotFound
 from ecpds.model.names import nearest
 from ecpds.store.accounts import Token
@@ -79,23 +80,34 @@ class Scoped:
         return any(fnmatchcase(destination, glob) for glob in self.objects)
 
 
+_V1: Final = Scoped(
+    frozenset({"destinations:admin", "hosts:admin", "portal:admin", "files:admin",
+               "transfers:admin", "products:read"})
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
     """Somebody known, for the time of one request or stream."""
 
     name: str
-    kind: Literal["web", "token"]
+    kind: Literal["web", "token", "api"]
     peer: str
     grants: tuple[Scoped, ...]
     limits: Scoped = field(default=Scoped(frozenset({"*:*"})))  # of a token, on top of its owner's
     token: Token | None = None
     user: WebUser | None = None
+    api_user: ApiUser | None = None  # of v1, which knows services instead of scopes
     session: str = ""  # secret of the browser session
 
     @property
     def actor(self) -> Actor:
         """Return who is to be named in audit and history."""
         return Actor(name=self.name, kind=self.kind, peer=self.peer)
+
+    def may_call(self, services: Iterable[str]) -> bool:
+        """Tell whether a user of v1 may call all these services; others are asked for scopes."""
+        return self.api_user is None or all(self.api_user.may(one) for one in services)
 
     def may(self, right: str) -> bool:
         """Tell whether the caller has the right over some destination at least."""
@@ -175,6 +187,11 @@ def by_session(user: WebUser, session: str, peer: str) -> Caller:
     return Caller(
         name=user.name, kind="web", peer=peer, grants=grants_of(user), user=user, session=session
     )
+
+
+def by_api_user(user: ApiUser, peer: str) -> Caller:
+    """Return the caller of v1: everything that its services may do, nothing else, no secrets."""
+    return Caller(name=user.name, kind="api", peer=peer, grants=(_V1,), api_user=user)
 
 
 def by_token(token: Token, owner: WebUser, peer: str) -> Caller:

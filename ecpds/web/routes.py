@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ecpds.web.call import Call
 
 Handle = Callable[["Call"], Awaitable[web.StreamResponse]]
-Kind = Literal["api", "page", "plain"]  # how errors are told: problem+json, HTML, text
+Kind = Literal["api", "v1", "page", "plain"]  # errors as problem+json, envelope, HTML, text
 
 BODY_LIMIT: Final = 1024 * 1024  # bytes, unless a route says otherwise
 FORM_LIMIT: Final = 256 * 1024  # bytes of a page's form
@@ -59,6 +59,7 @@ class Route:
     tried: str = ""  # schema of the answer to a dry run, when that is another one
     status: int = 200
     body_limit: int = BODY_LIMIT
+    services: tuple[str, ...] = ()  # of v1: what a user of it must be allowed
     needs_match: bool = False  # If-Match is required when the object exists
 
     @property

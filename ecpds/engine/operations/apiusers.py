@@ -91,8 +91,6 @@ def check_api_user(user: ApiUser, where: Where) -> None:
         checked("API user", user.name)
     except InvalidName as error:
         raise where.at("name").error(error.message) from None
-    if ":" in user.name:
-        raise where.at("name").error("a colon ends the name in a Basic credential")
     try:
         check_services(user.services)
     except InputError as error:

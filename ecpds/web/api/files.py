@@ -27,7 +27,11 @@ def tag(view: FileView) -> str:
 
 
 async def _view(call: Call, right: str = READ) -> FileView:
-    number = call.number("file", "Data file")
+    return await reached_file(call, call.number("file", "Data file"), right)
+
+
+async def reached_file(call: Call, number: int, right: str) -> FileView:
+    """Return a data file that the caller may reach; NotFound, Denied."""
     view = await call.services.files.view(number)
     what = f"Data file {number} not found"
     if right == WRITE:  # deleting it concerns all that get it
