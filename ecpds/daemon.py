@@ -29,8 +29,9 @@ from ecpds.base.tasks import supervise
 from ecpds.demo import feed, make_demo
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
-from ecpds.engine.notices import EMBEDDED, EXTERNAL
+from ecpds.engine.notices import EMBEDDED, EXTERNAL, WIS2_KINDS
 from ecpds.engine.publish_drivers import ExternalDriver
+from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError
 from ecpds.node import ADMIN, DataDirectory, Node, open_node
 from ecpds.portals.ftp.server import FtpPortal
@@ -128,6 +129,7 @@ class Daemon:
             try:
                 await self._start_servers(node, gate)
                 credentials = await self._make_demo(node, group)
+                await self._tell(node, "start")
                 self._ready(node, credentials)
                 await self._stopping.wait()
             finally:
@@ -213,7 +215,8 @@ class Daemon:
         core, settings, outbox = node.core, self.settings.mqtt, node.engine.outbox
         if settings.driver != "embedded":
             name = f"ecpds-{core.node}"
-            outbox.drivers[EXTERNAL] = ExternalDriver(settings.url, name, core.clock)
+            external = ExternalDriver(settings.url, name, core.clock)
+            outbox.drivers[EXTERNAL] = outbox.drivers[WIS2_KINDS[EXTERNAL]] = external
         if settings.driver == "external":
             return None
         check_test_publish(settings, [self.settings.portal.https.listen])
@@ -223,7 +226,7 @@ class Daemon:
         await mqtt.start()
         for name, place in mqtt.places.items():
             self._endpoints[name] = self._url(name, *place)
-        outbox.drivers[EMBEDDED] = outbox.broker = mqtt
+        outbox.drivers[EMBEDDED] = outbox.drivers[WIS2_KINDS[EMBEDDED]] = outbox.broker = mqtt
         return mqtt
 
     def _s3_doors(self, core: Core, gate: PortalGate) -> list[S3Service]:
@@ -231,9 +234,7 @@ class Daemon:
         given = self.settings.portal.s3
         if not given.on_https:
             return []
-        door = S3Service(
-            gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts
-        )
+        door = S3Service(gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts)
         self._s3.append(door)
         return [door]
 
@@ -294,8 +295,22 @@ class Daemon:
         await self._stage("records", CANCEL_TIME, gate.close)
         engine.cancel()
         await self._stage("cancel", CANCEL_TIME, lambda: _ended(engine))
-        await self._stage("write", WRITE_TIME, node.engine.eventlog.drain)
+        await self._stage("write", WRITE_TIME, lambda: self._write(node))
         log.info("stopped")
+
+    async def _write(self, node: Node) -> None:
+        await self._tell(node, "stop")
+        await node.engine.eventlog.drain()
+
+    async def _tell(self, node: Node, action: str) -> None:
+        """SYS: the node starts or stops."""
+        core = node.core
+        now, teller = core.clock.now(), Teller(node=core.node)
+        record = teller.record(
+            "SYS", now, action=action, object={"kind": "node", "name": core.node},
+            context=f"ecpds {__version__}", severity="info", outcome="ok",
+        )  # fmt: skip
+        await core.store.write(teller.tell, record, now=now)
 
     async def _finish(self, node: Node) -> None:
         async with asyncio.TaskGroup() as group:

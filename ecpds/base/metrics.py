@@ -80,6 +80,10 @@ class Metrics:
         self.events_written = Counter(
             "ecpds_events_written_total", "Event log lines", registry=registry
         )
+        self.event_sinks = Counter(
+            "ecpds_events_told_total", "Events told to sinks", ["sink", "result"],
+            registry=registry,
+        )  # fmt: skip
         self.mqtt_clients = Gauge("ecpds_mqtt_clients", "Clients connected", registry=registry)
         self.mqtt_messages = Gauge(
             "ecpds_mqtt_messages_total", "Messages published", registry=registry
@@ -91,6 +95,17 @@ class Metrics:
         self.publications = Counter(
             "ecpds_publications_total", "Publications ended", ["result"], registry=registry
         )
+        self.wis2_messages = Counter(
+            "ecpds_wis2_messages_total", "WIS2 messages", ["direction"], registry=registry
+        )
+        self.wis2_invalid = Counter(
+            "ecpds_wis2_invalid_total", "WIS2 messages found wrong", ["direction", "reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.wis2_published = Gauge(
+            "ecpds_wis2_last_publish_timestamp_seconds", "When the last WIS2 message was sent",
+            registry=registry,
+        )  # fmt: skip
         self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
 
         self._portal: dict[tuple[str, str], tuple[Counter, Counter]] = {}

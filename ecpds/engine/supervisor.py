@@ -16,16 +16,19 @@ from ecpds.engine.core import Core, HostEntry
 from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
 from ecpds.engine.guard import LAST
+from ecpds.engine.learning import KEEP_EVERY, Learning
 from ecpds.engine.leftovers import Leftovers
 from ecpds.engine.lights import Lights
 from ecpds.engine.outbox import Outbox
 from ecpds.engine.receiving import Halves
-from ecpds.engine.recovery import sweep
+from ecpds.engine.recovery import name_interrupted, sweep
 from ecpds.engine.replication import Replicator
 from ecpds.engine.retention import Retention
 from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
 from ecpds.engine.retrievalcontrol import read_control
 from ecpds.engine.retry import reason_of
+from ecpds.engine.sinkkinds import make_sink
+from ecpds.engine.sinks import Feeder, feed_all
 from ecpds.engine.submit import Plan, Registered, Submission, plan, register
 from ecpds.engine.subscription import SubscriptionScheduler, subscriber_of
 from ecpds.engine.watches import Watches
@@ -79,8 +82,12 @@ class Engine:
         self.acquisition_slots = asyncio.Semaphore(settings.acquisition_hosts)
         self.halves = Halves(core)
         self.leftovers = Leftovers(core)
+        self.learning = Learning(core)
         self.retention = Retention(core)
         self.eventlog = EventLog(core)
+        self.feeders = [
+            Feeder(core, one, make_sink(core, one)) for one in core.settings.events.sinks
+        ]
         self.outbox = Outbox(core)
         self.disseminations: dict[str, DestinationScheduler] = {}
         self.retrievals: dict[str, RetrievalScheduler] = {}
@@ -99,11 +106,14 @@ class Engine:
         """Run all schedulers until cancelled."""
         core, clock = self.core, self.core.clock
         self.retrieval_slots.control = await core.store.read(read_control)
+        await self.learning.restore()
+        await name_interrupted(core)
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._supervised("retention", self.retention.run)
             self._supervised("eventlog", self.eventlog.run)
             self._supervised("outbox", self.outbox.run)
+            group.create_task(feed_all(core, self.feeders), name="sinks")
             self._supervised("pool", core.pool.run)
             self._supervised("mail", core.mailer.run)
             self._supervised("breakers", self._probe_hosts)
@@ -115,6 +125,7 @@ class Engine:
             group.create_task(every("packing", PACK_EVERY, self.attempts.packing.work_ahead, clock))
             group.create_task(every("records", RECORD_EVERY, self._record, clock))
             group.create_task(every("leftovers", LEFTOVERS_EVERY, self.leftovers.remove, clock))
+            group.create_task(every("learned", KEEP_EVERY, self.learning.keep, clock))
             group.create_task(every("figures", FIGURES_EVERY, self._figures, clock))
             self.follow()
             self.is_running.set()
