@@ -29,7 +29,7 @@ from ecpds.base.tasks import supervise
 from ecpds.demo import feed, make_demo
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
-from ecpds.engine.notices import EMBEDDED, EXTERNAL, WIS2_KINDS
+from ecpds.engine.notices import EMBEDDED, EXTERNAL
 from ecpds.engine.publish_drivers import ExternalDriver
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError
@@ -215,8 +215,7 @@ class Daemon:
         core, settings, outbox = node.core, self.settings.mqtt, node.engine.outbox
         if settings.driver != "embedded":
             name = f"ecpds-{core.node}"
-            external = ExternalDriver(settings.url, name, core.clock)
-            outbox.drivers[EXTERNAL] = outbox.drivers[WIS2_KINDS[EXTERNAL]] = external
+            outbox.drivers[EXTERNAL] = ExternalDriver(settings.url, name, core.clock)
         if settings.driver == "external":
             return None
         check_test_publish(settings, [self.settings.portal.https.listen])
@@ -226,7 +225,7 @@ class Daemon:
         await mqtt.start()
         for name, place in mqtt.places.items():
             self._endpoints[name] = self._url(name, *place)
-        outbox.drivers[EMBEDDED] = outbox.drivers[WIS2_KINDS[EMBEDDED]] = outbox.broker = mqtt
+        outbox.drivers[EMBEDDED] = outbox.broker = mqtt
         return mqtt
 
     def _s3_doors(self, core: Core, gate: PortalGate) -> list[S3Service]:
@@ -234,7 +233,9 @@ class Daemon:
         given = self.settings.portal.s3
         if not given.on_https:
             return []
-        door = S3Service(gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts)
+        door = S3Service(
+            gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts
+        )
         self._s3.append(door)
         return [door]
 
