@@ -88,6 +88,7 @@ class Node:
         """Release everything; may be called twice."""
         await self.core.scripts.close()
         await self.core.pool.close()
+        await self.engine.learning.keep()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _close(self) -> None:

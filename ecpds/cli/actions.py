@@ -97,6 +97,24 @@ def _test_code(found: Found) -> Exit:
     return Exit.DONE if found.get("ok", True) else Exit.UNEXPECTED
 
 
+def _leftovers(client: Client, path: str, args: Namespace) -> Found:
+    found: Found = client.call("GET", f"{path}/leftovers")
+    return found
+
+
+def _show_leftovers(found: Found) -> None:
+    """Print a line for each file: a transfer goes on with it, or it is removed at that time."""
+    rows = [
+        (one["path"], one["size"], one["transfer"] or "", one["tries"], one["time"])
+        for one in found["items"]
+    ]
+    table(rows, ("path", "size", "transfer", "tries", "time"))
+
+
+def _clean_code(found: Found) -> Exit:
+    return Exit.UNEXPECTED if found["left"] else Exit.DONE
+
+
 HOST: Final[Mapping[str, Action]] = {
     "test": Action(help="try it out step by step; exit with 1 when a step fails",
                    run=_post("test"), code=_test_code, show=_show_test),
@@ -104,6 +122,10 @@ HOST: Final[Mapping[str, Action]] = {
                       run=acquire.acquire, arguments=acquire.acquire_arguments,
                       show=acquire.show_acquire, code=acquire.acquire_code),
     "interrupt": Action(help="end the discoveries that run", run=acquire.interrupt),
+    "leftovers": Action(help="list partial files that lie there", run=_leftovers,
+                        show=_show_leftovers),
+    "clean": Action(help="remove partial files that no transfer will go on with",
+                    run=_post("clean"), code=_clean_code),
     "ls": Action(help="list a directory of the host now", run=acquire.listing,
                  arguments=acquire.list_arguments, show=acquire.show_listing),
 }  # fmt: skip

@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core
-from ecpds.model.errors import EcpdsError, RemoteMissing
+from ecpds.model.errors import EcpdsError, RemoteMissing, RemoteTransient
 from ecpds.store import outgoing
-from ecpds.store.outgoing import Stale
-from ecpds.transfer.contract import Partial
+from ecpds.store.outgoing import Left, Stale
+from ecpds.transfer.contract import Partial, TransferModule
 from ecpds.transfer.deliver import remove_partial
 from ecpds.transfer.registry import Access
 
 log = get_logger(__name__)
 
 BATCH: Final = 100
+MOST_SHOWN: Final = 1000
 FIRST_PAUSE: Final = timedelta(minutes=5)
 LONGEST_PAUSE: Final = timedelta(hours=6)
 TRIES: Final = 20
@@ -44,30 +45,57 @@ class Leftovers:
         for name, ones in groupby(sorted(found, key=lambda one: one.host), lambda one: one.host):
             await self._at_host(name, list(ones))
 
-    async def _at_host(self, name: str, ones: Sequence[Stale]) -> None:
+    async def at(self, host: str) -> list[Left]:
+        """Return what is known to lie at a host, one more than are shown when there are more."""
+        return await self._core.store.read(outgoing.left_at, host, limit=MOST_SHOWN + 1)
+
+    async def clean(self, host: str) -> tuple[int, list[str]]:
+        """Remove now what no attempt will go on with; return how many, and why others stay."""
+        found = await self._core.store.read(outgoing.stale_at, host, limit=BATCH)
+        reasons = await self._at_host(host, found)
+        return len(found) - len(reasons), reasons
+
+    async def _at_host(self, name: str, ones: Sequence[Stale]) -> list[str]:
+        """Remove what can be removed; return why the others stay."""
         host = self._core.snapshot.hosts.get(name)
         if host is None:
             for one in ones:
                 await self._core.store.write(outgoing.drop_stale, one.id)
-            return
+            return []
+        why = dict.fromkeys((one.id for one in ones), "the host cannot be used")
+        if host.access is not None and host.host.active:
+            why = await self._tried(host.access, ones)
         for one in ones:
-            reason = "the host cannot be used"
-            if host.access is not None and host.host.active:
-                reason = await self._removed(host.access, one)
-            if reason:
-                await self._later(one, reason)
+            if why[one.id]:
+                await self._later(one, why[one.id])
             else:
                 await self._core.store.write(outgoing.drop_stale, one.id)
+        return [reason for reason in why.values() if reason]
 
-    async def _removed(self, access: Access, one: Stale) -> str:
-        """Remove one; return why that failed, empty when it is gone."""
+    async def _tried(self, access: Access, ones: Sequence[Stale]) -> dict[int, str]:
+        """Remove files in one session; return by number why one stays, empty when it is gone."""
+        why: dict[int, str] = {}
+        try:
+            async with self._core.pool.session(access) as module:
+                for one in ones:
+                    why[one.id] = await self._removed(module, one)
+        except (EcpdsError, OSError) as error:  # the session is gone: nor the others
+            for one in ones:
+                why.setdefault(one.id, str(error))
+        return why
+
+    async def _removed(self, module: TransferModule[Any], one: Stale) -> str:
+        """Remove one; return why that failed, empty when it is gone; raises for lost sessions."""
+        if not one.record.get("name"):
+            return ""  # of a crash, never named: nothing is known to be there
         try:
             partial = Partial(**one.record)
-            async with self._core.pool.session(access) as module:
-                await remove_partial(module, partial)
+            await remove_partial(module, partial)
         except RemoteMissing:
             return ""
-        except (EcpdsError, OSError, TypeError) as error:
+        except RemoteTransient:
+            raise
+        except (EcpdsError, TypeError) as error:
             return str(error)
         log.info("partial file removed", host=one.host, path=partial.name)
         return ""

@@ -135,7 +135,7 @@ async def probe(entry: HostEntry, around: Surroundings) -> Report:
         )  # fmt: skip
         return Report(steps={step.step: step}, error=error)
     # names are looked up anew: an address that was right yesterday must not hide that
-    fresh = replace(around, addresses=Addresses())
+    fresh = replace(around, addresses=Addresses(remembers=False))
     return await _Probe(entry, entry.access, fresh).run()
 
 

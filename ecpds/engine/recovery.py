@@ -6,16 +6,21 @@ beside the running node and removes only what is older than this start.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 
 from ecpds.base.logs import get_logger
 from ecpds.engine import retrieval
 from ecpds.engine.core import Core
+from ecpds.engine.packing import ahead_of
+from ecpds.engine.paths import path_of
+from ecpds.engine.resuming import token_of
+from ecpds.model.errors import EcpdsError
 from ecpds.model.status import TransferStatus
 from ecpds.objects import sweep as objects_sweep
 from ecpds.store import files, history, outgoing, transfers
 from ecpds.store.db import Connection
+from ecpds.transfer.contract import Feature, Partial
 
 log = get_logger(__name__)
 
@@ -27,6 +32,8 @@ def settle(db: Connection, *, now: datetime) -> dict[str, int]:
         while found := transfers.with_status(db, status):
             for one in found:
                 _requeue(db, one.id, now)
+                if name:
+                    outgoing.note_interrupted(db, one.id)
             counts["transferring"] += len(found) if name else 0
     while found := transfers.with_status(db, TransferStatus.INIT):
         for one in found:
@@ -48,6 +55,45 @@ def _requeue(db: Connection, number: int, now: datetime) -> None:
         db, number, present.destination, TransferStatus.INTR, time=now, host=present.host,
         comment=text, error=True,
     )  # fmt: skip
+
+
+async def name_interrupted(core: Core) -> None:
+    """Find the remote names of attempts that a crash ended before they told them.
+
+    So that they are removed whatever becomes of the transfer; the names are made of its number
+    and that of the attempt.
+    """
+    for number, host, began in await core.store.read(outgoing.interrupted):
+        try:
+            name = await _written_name(core, number, host, began)
+        except (EcpdsError, OSError) as error:
+            log.warning("file of an attempt not named", transfer=number, reason=str(error))
+            name = ""
+        record = asdict(Partial(name=name, offset=0, version="")) if name else {}
+        await core.store.write(outgoing.name_interrupted, number, host, record)
+
+
+async def _written_name(core: Core, number: int, name: str, began: datetime) -> str:
+    """Return the written name of the last attempt, empty where none was used."""
+    transfer = await core.store.read(transfers.get, number)
+    host = core.snapshot.hosts.get(name)
+    if transfer is None or host is None or host.access is None:
+        return ""
+    file = await core.store.read(files.get, transfer.data_file)
+    entry = core.snapshot.destinations.get(transfer.destination)
+    naming = host.access.delivery.naming
+    if file is None or entry is None or not naming.temporary:
+        return ""
+    if Feature.RENAME not in host.access.module.features:
+        return ""
+    metadata = await core.store.read(files.metadata, file.id)
+    path = await path_of(core, transfer, file, metadata, entry, host, now=began)
+    filters = (
+        host.access.filters if host.access.compresses else ahead_of(entry, host.access.filters)
+    )
+    squeeze = filters.squeeze(file.original or path, file.size)
+    path += squeeze.extension if squeeze is not None else ""
+    return naming.written_name(path, token_of(transfer, transfer.attempts))
 
 
 async def sweep(core: Core, started: datetime) -> int:

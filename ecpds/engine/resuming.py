@@ -66,7 +66,7 @@ def token_of(transfer: Transfer, attempt: int) -> str:
 
 def left_behind(claimed: Claimed, access: Access, path: str) -> Partial | None:
     """Return the remote file that an earlier attempt may have left, to go on with or remove."""
-    if claimed.resume:
+    if claimed.resume and claimed.resume.get("name"):
         return Partial(**claimed.resume)
     attempts = claimed.transfer.attempts
     naming = access.delivery.naming

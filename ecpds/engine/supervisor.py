@@ -16,11 +16,12 @@ from ecpds.engine.core import Core, HostEntry
 from ecpds.engine.dissemination import DestinationScheduler, Slots
 from ecpds.engine.eventlog import EventLog
 from ecpds.engine.guard import LAST
+from ecpds.engine.learning import KEEP_EVERY, Learning
 from ecpds.engine.leftovers import Leftovers
 from ecpds.engine.lights import Lights
 from ecpds.engine.outbox import Outbox
 from ecpds.engine.receiving import Halves
-from ecpds.engine.recovery import sweep
+from ecpds.engine.recovery import name_interrupted, sweep
 from ecpds.engine.replication import Replicator
 from ecpds.engine.retention import Retention
 from ecpds.engine.retrieval import RetrievalScheduler, RetrievalSlots
@@ -81,6 +82,7 @@ class Engine:
         self.acquisition_slots = asyncio.Semaphore(settings.acquisition_hosts)
         self.halves = Halves(core)
         self.leftovers = Leftovers(core)
+        self.learning = Learning(core)
         self.retention = Retention(core)
         self.eventlog = EventLog(core)
         self.feeders = [
@@ -104,6 +106,8 @@ class Engine:
         """Run all schedulers until cancelled."""
         core, clock = self.core, self.core.clock
         self.retrieval_slots.control = await core.store.read(read_control)
+        await self.learning.restore()
+        await name_interrupted(core)
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._supervised("retention", self.retention.run)
@@ -121,6 +125,7 @@ class Engine:
             group.create_task(every("packing", PACK_EVERY, self.attempts.packing.work_ahead, clock))
             group.create_task(every("records", RECORD_EVERY, self._record, clock))
             group.create_task(every("leftovers", LEFTOVERS_EVERY, self.leftovers.remove, clock))
+            group.create_task(every("learned", KEEP_EVERY, self.learning.keep, clock))
             group.create_task(every("figures", FIGURES_EVERY, self._figures, clock))
             self.follow()
             self.is_running.set()

@@ -245,7 +245,7 @@ class Flows:
 
     def _remember(self, mode: str) -> None:
         link = self._link
-        link.around.memory.keep(_MEMORY, link.target.host_name, "passive", mode)
+        link.around.memory.keep(_MEMORY, link.target.host_name, "passive", mode, lasting=True)
 
     async def _listen(self) -> Opening:
         link = self._link

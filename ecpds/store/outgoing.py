@@ -65,6 +65,23 @@ DONE_RESUME = statement(
 DROP_ONE_RESUME = statement(
     "DELETE FROM resume_record WHERE transfer = :transfer AND host = :host", hot=True
 )
+STALE_AT = statement(
+    "SELECT * FROM stale_partial WHERE host = :host ORDER BY due_at, id LIMIT :limit"
+)
+RESUMES_AT = statement("""
+    SELECT transfer, record, updated_at FROM resume_record
+    WHERE host = :host AND record NOT IN ('', '{}') ORDER BY updated_at LIMIT :limit""")
+NOTE_INTERRUPTED = statement("""
+    INSERT INTO resume_record (transfer, host, record, updated_at)
+    SELECT transfer, host, '{}', time FROM transfer_history
+    WHERE transfer = :transfer AND status = 'EXEC' AND host != '' ORDER BY id DESC LIMIT 1
+    ON CONFLICT (transfer, host) DO NOTHING""")
+INTERRUPTED = statement("SELECT transfer, host, updated_at FROM resume_record WHERE record = '{}'")
+NAME_INTERRUPTED = statement("""
+    UPDATE resume_record SET record = :record
+    WHERE transfer = :transfer AND host = :host AND record = '{}'""")
+DROP_UNNAMED = statement("""
+    DELETE FROM resume_record WHERE transfer = :transfer AND host = :host AND record = ''""")
 ADD_STALE = statement("""
     INSERT INTO stale_partial (host, record, tries, due_at) VALUES (:host, :record, 0, :now)""")
 STALE = statement(
@@ -234,16 +251,60 @@ def add_stale(db: Connection, host: str, record: dict[str, Any], *, now: datetim
 
 def stale(db: Connection, *, now: datetime, limit: int) -> list[Stale]:
     """Return partial files whose removal is due."""
-    return [
-        Stale(
-            id=row["id"],
-            host=row["host"],
-            record=dict(load(row["record"])),
-            tries=row["tries"],
-            due_at=from_micros(row["due_at"]),
+    found = db.execute(STALE.sql, {"now": to_micros(now), "limit": limit})
+    return [_stale(row) for row in found]
+
+
+def _stale(row: Row) -> Stale:
+    return Stale(
+        id=row["id"],
+        host=row["host"],
+        record=dict(load(row["record"])),
+        tries=row["tries"],
+        due_at=from_micros(row["due_at"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A partial file at a remote site, for people."""
+
+    path: str
+    reached: int  # bytes that are known to be there
+    transfer: int | None  # that may go on with it; None: to be removed
+    tries: int  # to remove it
+    time: datetime  # of the last byte, or when it is removed
+
+
+def stale_at(db: Connection, host: str, *, limit: int) -> list[Stale]:
+    """Return partial files at one host that are to be removed, due or not."""
+    return [_stale(row) for row in db.execute(STALE_AT.sql, {"host": host, "limit": limit})]
+
+
+def left_at(db: Connection, host: str, *, limit: int) -> list[Left]:
+    """Return all that is known to lie at one host, what is to be removed first."""
+    found = [
+        Left(
+            path=str(one.record.get("name", "")),
+            reached=int(one.record.get("offset", 0)),
+            transfer=None,
+            tries=one.tries,
+            time=one.due_at,
         )
-        for row in db.execute(STALE.sql, {"now": to_micros(now), "limit": limit})
+        for one in stale_at(db, host, limit=limit)
     ]
+    for row in db.execute(RESUMES_AT.sql, {"host": host, "limit": limit - len(found)}):
+        record = load(row["record"])
+        found.append(
+            Left(
+                path=str(record.get("name", "")),
+                reached=int(record.get("offset", 0)),
+                transfer=row["transfer"],
+                tries=0,
+                time=from_micros(row["updated_at"]),
+            )
+        )
+    return found
 
 
 def try_later(db: Connection, number: int, pause: timedelta, *, now: datetime) -> None:
@@ -254,3 +315,21 @@ def try_later(db: Connection, number: int, pause: timedelta, *, now: datetime) -
 def drop_stale(db: Connection, number: int) -> None:
     """It is gone, or given up."""
     db.execute(DROP_STALE.sql, {"id": number})
+
+
+def note_interrupted(db: Connection, transfer: int) -> None:
+    """Note that the last attempt may have left a file of which nobody has told the name yet."""
+    db.execute(NOTE_INTERRUPTED.sql, {"transfer": transfer})
+
+
+def interrupted(db: Connection) -> list[tuple[int, str, datetime]]:
+    """Return what was noted so, as transfer, host and begin of the attempt."""
+    found = db.execute(INTERRUPTED.sql)
+    return [(row["transfer"], row["host"], from_micros(row["updated_at"])) for row in found]
+
+
+def name_interrupted(db: Connection, transfer: int, host: str, record: dict[str, Any]) -> None:
+    """Put the name to it; without a record there is nothing to remove."""
+    values = {"transfer": transfer, "host": host, "record": dump(record) if record else ""}
+    db.execute(NAME_INTERRUPTED.sql, values)
+    db.execute(DROP_UNNAMED.sql, {"transfer": transfer, "host": host})

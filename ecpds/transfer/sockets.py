@@ -10,7 +10,6 @@ import asyncio
 import errno
 import socket
 import struct
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from ecpds.transfer.contract import Surroundings, Target
 
 log = get_logger(__name__)
+
+_MEMORY = "tcp"
+_ADDRESS = "address of "
 
 SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; the socket module has no name for it
 
@@ -93,11 +95,13 @@ def _pacing(rate: int | None) -> bytes | None:
 
 
 class Addresses:
-    """Looks names up and remembers, for the latest `limit` names, what they meant last."""
+    """Looks names up; what they meant last is remembered with the other facts of the Host.
 
-    def __init__(self, limit: int = 4096) -> None:
-        self._limit = limit
-        self._last: OrderedDict[str, list[tuple[int, str]]] = OrderedDict()
+    `remembers`: off where an old address would hide a fault.
+    """
+
+    def __init__(self, *, remembers: bool = True) -> None:
+        self._remembers = remembers
 
     async def resolve(self, target: Target, port: int, around: Surroundings) -> list[Address]:
         """Return the addresses to try, in order.
@@ -110,25 +114,39 @@ class Addresses:
                 "dns", socket.getaddrinfo, name, port, type=socket.SOCK_STREAM
             )
         except (OSError, UnicodeError) as error:
-            return self._fall_back(target, name, port, error)
-        if not target.address:
-            self._remember(name, [(family, str(where[0])) for family, _, _, _, where in found])
+            return self._fall_back(target, name, port, around, error)
+        if self._remembers and not target.address:
+            now = [(int(family), str(where[0])) for family, _, _, _, where in found]
+            _remember(target, name, now, around)
         return [(int(family), tuple(where)) for family, _, _, _, where in found]
 
-    def _remember(self, name: str, found: list[tuple[int, str]]) -> None:
-        self._last[name] = found
-        self._last.move_to_end(name)
-        if len(self._last) > self._limit:
-            self._last.popitem(last=False)
-
-    def _fall_back(self, target: Target, name: str, port: int, error: Exception) -> list[Address]:
-        known = self._last.get(name)
-        if known is None or not target.may_use_old_address:
+    def _fall_back(
+        self, target: Target, name: str, port: int, around: Surroundings, error: Exception
+    ) -> list[Address]:
+        known = _recalled(target, name, around)
+        if not known or not self._remembers or not target.may_use_old_address:
             raise RemoteTransient(
                 f"the name {name!r} cannot be looked up: {error}", phase=Phase.RESOLVE
             ) from None
         log.warning("name not found, last address used", host=target.host_name, name=name)
         return [(family, (where, port)) for family, where in known]
+
+
+def _remember(
+    target: Target, name: str, found: list[tuple[int, str]], around: Surroundings
+) -> None:
+    if any(where == name for _, where in found):
+        return  # an address, nothing was looked up
+    if set(_recalled(target, name, around)) == set(found):
+        return  # a name service that turns its answers is nothing new
+    text = " ".join(f"{int(family)},{where}" for family, where in found)
+    around.memory.keep(_MEMORY, target.host_name, f"{_ADDRESS}{name}", text, lasting=True)
+
+
+def _recalled(target: Target, name: str, around: Surroundings) -> list[tuple[int, str]]:
+    text = around.memory.recall(_MEMORY, target.host_name, f"{_ADDRESS}{name}")
+    parts = [part.partition(",") for part in text.split()]
+    return [(int(family), where) for family, _, where in parts]
 
 
 async def open_socket(target: Target, port: int, around: Surroundings) -> socket.socket:

@@ -10,6 +10,7 @@ import pytest
 
 from ecpds.model.errors import Phase, RemoteTransient
 from ecpds.transfer.contract import Surroundings, Target
+from ecpds.transfer.memory import Memory
 from ecpds.transfer.sockets import Addresses
 from tests.clock import FakeClock
 from tests.loopthreads import LoopThreads
@@ -51,14 +52,34 @@ async def test_the_last_addresses_outlive_the_name_service() -> None:
 async def test_only_so_many_names_are_remembered() -> None:
     names = Names()
     names.known = {f"n{n}": ["192.0.2.1"] for n in range(3)}
-    around = Surroundings(threads=names, clock=FakeClock())
-    addresses = Addresses(limit=2)
+    around = Surroundings(threads=names, clock=FakeClock(), memory=Memory(limit=2))
+    addresses = Addresses()
     for n in range(3):
         await addresses.resolve(Target(host_name="h", host=f"n{n}"), 22, around)
     names.known.clear()
     with pytest.raises(RemoteTransient):
         await addresses.resolve(Target(host_name="h", host="n0"), 22, around)
     assert await addresses.resolve(Target(host_name="h", host="n1"), 22, around)
+
+
+async def test_what_lasts_is_told_once_and_taken_back() -> None:
+    names = Names()
+    names.known = {"n": ["192.0.2.1", "2001:db8::1"]}
+    around = Surroundings(threads=names, clock=FakeClock())
+    target = Target(host_name="h", host="n")
+    await Addresses().resolve(target, 22, around)
+    facts = around.memory.learned()
+    assert facts == [("tcp", "h", "address of n", "2,192.0.2.1 2,2001:db8::1")]
+    names.known["n"].reverse()
+    await Addresses().resolve(target, 22, around)
+    assert around.memory.learned() == []
+    names.known.clear()
+    later = Surroundings(threads=names, clock=FakeClock())
+    later.memory.restore(facts)
+    assert len(await Addresses().resolve(target, 22, later)) == 2
+    assert later.memory.learned() == []
+    with pytest.raises(RemoteTransient):
+        await Addresses(remembers=False).resolve(target, 22, later)
 
 
 async def test_a_given_address_is_used_as_it_is() -> None:

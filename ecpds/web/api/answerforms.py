@@ -95,6 +95,11 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "cause": "text", "advice": "text",
     }),
     "HostAcquire": ("", {"host": "text", "destinations": "[text]"}),
+    "HostLeftovers": ("", {"host": "text", "truncated": "flag", "items": "[Leftover]"}),
+    "Leftover": ("", {
+        "path": "text", "size": "int", "transfer": "int?", "tries": "int", "time": "time?",
+    }),
+    "HostClean": ("", {"host": "text", "removed": "int", "left": "int", "error": "text?"}),
     "HostInterrupt": ("", {"host": "text", "destinations": "[text]"}),
     "Script": ("", {
         "ok": "flag", "value": "any", "text": "text?", "output": "text", "error": "text?",
