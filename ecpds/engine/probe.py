@@ -121,10 +121,12 @@ class Report:
         return [self.steps[name] for name in StepName if name in self.steps]
 
 
-async def probe(entry: HostEntry, around: Surroundings) -> Report:
+async def probe(
+    entry: HostEntry, around: Surroundings, report: Report | None = None
+) -> Report:
     """Try everything that `entry` is for; never raises for what the remote side does.
 
-    Takes at most `LIMIT` and the time to close a session.
+    Each step is put into `report` when it ends, so that somebody may watch.  Takes at most `LIMIT` and the time to close a session.
     """
     if entry.access is None:
         error = RemoteConfig(entry.problem)
@@ -133,10 +135,12 @@ async def probe(entry: HostEntry, around: Surroundings) -> Report:
             step=StepName.RESOLVE, outcome="failed", cause=error.message,
             advice=advice_on(error, place),
         )  # fmt: skip
-        return Report(steps={step.step: step}, error=error)
+        report = report or Report()
+        report.steps[step.step], report.error = step, error
+        return report
     # names are looked up anew: an address that was right yesterday must not hide that
     fresh = replace(around, addresses=Addresses(remembers=False))
-    return await _Probe(entry, entry.access, fresh).run()
+    return await _Probe(entry, entry.access, fresh, report or Report()).run()
 
 
 def probe_directory(entry: HostEntry, now: datetime) -> str:
@@ -162,8 +166,10 @@ def probe_directory(entry: HostEntry, now: datetime) -> str:
 class _Probe:
     """One call of `probe`."""
 
-    def __init__(self, entry: HostEntry, access: Access, around: Surroundings) -> None:
-        self.report = Report()
+    def __init__(
+        self, entry: HostEntry, access: Access, around: Surroundings, report: Report
+    ) -> None:
+        self.report = report
         self._entry = entry
         self._access = access
         self._around = around

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from ecpds.store.codec import to_micros
-from ecpds.store.db import Connection, statement
+from ecpds.store.db import Connection, Row, statement
 
-DAY = 86_400_000_000  # microseconds
+HOUR = 3_600_000_000  # microseconds
 EPOCH = date(1970, 1, 1)
 RATES = statement("""
     SELECT destination, day, bytes, duration, files FROM daily_rate
@@ -29,6 +29,16 @@ LEAVING = statement("""
       AND NOT EXISTS (
         SELECT 1 FROM transfer AS other WHERE other.data_file = data_file.id
           AND other.deleted = 0 AND other.expires_at >= :until)""")
+BY_HOUR = statement(
+    """
+    SELECT started_at / 3600000000 AS hour, SUM(status = 'DONE') AS files,
+        SUM(CASE WHEN status = 'DONE' THEN sent ELSE 0 END) AS bytes,
+        SUM(status != 'DONE') AS failed,
+        SUM(CASE WHEN status = 'DONE' THEN finished_at - started_at ELSE 0 END) AS duration
+    FROM attempt INDEXED BY attempt_time
+    WHERE started_at >= :since AND host = :host GROUP BY hour""",
+    hot=True,
+)
 MOST = 1_000_000
 """Transfers looked at for what will leave."""
 
@@ -68,3 +78,34 @@ def flow(db: Connection, *, now: datetime, over: timedelta) -> tuple[int, int]:
     came = db.execute(ARRIVED.sql, {"since": to_micros(now - over)}).fetchone()["bytes"]
     values = {"until": to_micros(now + over), "most": MOST}
     return int(came), int(db.execute(LEAVING.sql, values).fetchone()["bytes"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hour:
+    """What was sent to one host in one hour."""
+
+    begin: datetime
+    files: int = 0
+    bytes: int = 0
+    failed: int = 0  # attempts
+    duration: timedelta = timedelta(0)
+
+
+def by_hour(db: Connection, host: str, *, since: datetime, hours: int) -> list[Hour]:
+    """Return what was sent to a host in each of the hours from `since` on, empty ones too."""
+    values = {"host": host, "since": to_micros(since)}
+    found = {row["hour"]: row for row in db.execute(BY_HOUR.sql, values)}
+    first = to_micros(since) // HOUR
+    return [_hour(since + timedelta(hours=one), found.get(first + one)) for one in range(hours)]
+
+
+def _hour(begin: datetime, row: Row | None) -> Hour:
+    if row is None:
+        return Hour(begin=begin)
+    return Hour(
+        begin=begin,
+        files=row["files"],
+        bytes=row["bytes"],
+        failed=row["failed"],
+        duration=timedelta(microseconds=row["duration"] or 0),
+    )

@@ -53,6 +53,7 @@ class Call:
         if route.kind == "api":
             self._check_query()
         self._pairs: list[tuple[str, str]] | None = None
+        self.seen = services.live.number  # the page knows all events up to that one
         self.was_asked = False  # for the body, by 100 Continue
 
     def _check_query(self) -> None:

@@ -241,6 +241,7 @@
   /* --- the stream ----------------------------------------------------------------------------- */
 
   let source = null;
+  let first = true; // what happened between the page and its stream is told then
   let isPaused = false;
   let last = 0;
 
@@ -284,7 +285,9 @@
 
   const open = () => {
     if (source || isPaused || document.hidden) return;
-    source = new EventSource(`/live?topics=${encodeURIComponent(topics)}`);
+    const seen = first ? `&last=${document.body.dataset.seen}` : "";
+    first = false;
+    source = new EventSource(`/live?topics=${encodeURIComponent(topics)}${seen}`);
     source.addEventListener("open", heard);
     source.addEventListener("row", row);
     source.addEventListener("gone", () => { heard(); plan(); });

@@ -17,7 +17,7 @@ from ecpds.engine.operations.destinations import (
     sealed_options,
     secret_keys,
 )
-from ecpds.engine.probe import probe
+from ecpds.engine.probe import Report, probe
 from ecpds.engine.ruletexts import check_host_legacy
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
@@ -138,11 +138,16 @@ class HostOperations:
         await self._core.store.write(remove_host, name, actor, self._teller, now=now)
         await self._engine.reload()
 
-    async def test(self, name: str, actor: Actor) -> dict[str, object]:
-        """Try the host out step by step (`engine.probe`); return what happened."""
+    async def test(
+        self, name: str, actor: Actor, report: Report | None = None
+    ) -> dict[str, object]:
+        """Try the host out step by step (`engine.probe`); return what happened.
+
+        The steps appear in `report`, if one is given, as they end.
+        """
         entry = self._core.snapshot.host(name)
         begun = self._core.clock.now()
-        report = await probe(entry, self._core.around)
+        report = await probe(entry, self._core.around, report)
         error = report.error
         now = self._core.clock.now()
         text = error.message if error else ""

@@ -32,6 +32,26 @@ READ: Final = "destinations:read"
 # --- the question --------------------------------------------------------------------------------
 
 
+async def question_for(call: Call, asked: RulesTest) -> Question:
+    """Return what is asked, after checking that the caller may know the answer."""
+    question = await _question(call, asked)
+    submission = question.submission
+    if not submission.destination:
+        raise InputError("name a destination or a transfer", pointer="destination")
+    if not submission.target:
+        raise InputError("name a target or a transfer", pointer="target")
+    call.caller.check(READ, submission.destination)
+    if asked.alias_rule is not None:
+        if not asked.alias_to:
+            raise InputError("name the destination of the alias", pointer="alias_to")
+        call.caller.check(READ, asked.alias_to)
+        call.services.core.snapshot.destination(asked.alias_to)
+    if asked.host:
+        users = call.services.core.snapshot.users.get(asked.host, ())
+        call.caller.check_any("hosts:read", users, f"Host {asked.host} not found")
+    return question
+
+
 async def _question(call: Call, asked: RulesTest) -> Question:
     one = file = None
     given = Submission(destination=asked.destination, target=asked.target)
@@ -92,22 +112,7 @@ def _with_fields(given: Submission, asked: RulesTest) -> Submission:
 
 async def test(call: Call) -> web.StreamResponse:
     """Tell what the rules make of a name."""
-    asked = await call.decoded(RulesTest)
-    question = await _question(call, asked)
-    submission = question.submission
-    if not submission.destination:
-        raise InputError("name a destination or a transfer", pointer="destination")
-    if not submission.target:
-        raise InputError("name a target or a transfer", pointer="target")
-    call.caller.check(READ, submission.destination)
-    if asked.alias_rule is not None:
-        if not asked.alias_to:
-            raise InputError("name the destination of the alias", pointer="alias_to")
-        call.caller.check(READ, asked.alias_to)
-        call.services.core.snapshot.destination(asked.alias_to)
-    if asked.host:
-        users = call.services.core.snapshot.users.get(asked.host, ())
-        call.caller.check_any("hosts:read", users, f"Host {asked.host} not found")
+    question = await question_for(call, await call.decoded(RulesTest))
     return answers.as_json(document(call, await preview(call.services.core, question)))
 
 

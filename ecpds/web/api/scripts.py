@@ -50,7 +50,11 @@ async def _values(call: Call, asked: ScriptTry) -> TargetValues | None:
 
 async def attempt(call: Call) -> web.StreamResponse:
     """Run a script; a failure of it is an answer, not an error."""
-    asked = await call.decoded(ScriptTry)
+    return answers.as_json(await run(call, await call.decoded(ScriptTry)))
+
+
+async def run(call: Call, asked: ScriptTry) -> dict[str, Any]:
+    """Run a script and return what came of it; InputError when there is none."""
     if not asked.code.strip():
         raise InputError("there is no script", pointer="code")
     values = await _values(call, asked)
@@ -73,7 +77,7 @@ async def attempt(call: Call) -> web.StreamResponse:
         found |= {"text": result.text, "ok": True}
     except InputError as error:
         found["error"] = error.message
-    return answers.as_json(found)
+    return found
 
 
 ROUTES: Final = (

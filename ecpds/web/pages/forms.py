@@ -213,8 +213,8 @@ def _control(
 ) -> Control:  # fmt: skip
     kind = look.kind or _kind(hint, key)
     choices: tuple[str, ...] = ()
-    if kind == "choice" and isinstance(hint, type):
-        choices = tuple(str(one.value) for one in hint)  # type: ignore[attr-defined] # an Enum
+    if kind == "choice" and isinstance(hint, type) and issubclass(hint, Enum):
+        choices = tuple(str(one.value) for one in hint)
     elif kind == "choice":
         choices = look.known
     has_default = item.default is not dataclasses.MISSING

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from aiohttp import web
+from markupsafe import Markup
 
 from ecpds.engine.operations.hosts import HostView
 from ecpds.engine.supervisor import Engine
@@ -14,16 +16,17 @@ from ecpds.model import query
 from ecpds.model.directory import parse_directory
 from ecpds.model.errors import EcpdsError, InputError, NotFound
 from ecpds.model.host import HostRole
-from ecpds.store import history
+from ecpds.store import history, stats
 from ecpds.store.db import Connection
-from ecpds.web import shown
+from ecpds.web import plots, shown
 from ecpds.web.call import Call
-from ecpds.web.display import Look
+from ecpds.web.display import Look, size
 from ecpds.web.pages import lists
 from ecpds.web.pages.frame import back, own_address, refused, segment, show
 
 READ: Final = "hosts:read"
 ACT: Final = "hosts:operate"
+HOURS: Final = 48  # of the plot
 PREVIEW: Final = 50  # lines of a directory whose paths are shown
 KEYS: Final[Mapping[str, query.Kind]] = {
     "name": "text", "nickname": "text", "id": "number", "hostname": "text", "login": "text",
@@ -116,6 +119,7 @@ async def index(call: Call) -> web.Response:
         methods=sorted({view.host.method for view in views}),
         order=order,
         problem=problem,
+        may_write=call.caller.may_everywhere("hosts:write"),
         slots=engine.slots.hosts,
         address=lambda **changes: lists.address(call, **changes),
     )
@@ -182,6 +186,8 @@ async def detail(call: Call) -> web.Response:
     services, host = call.services, view.host
     now = services.core.clock.now()
     clocks = await services.core.store.read(read_clocks, host.name, view.destinations)
+    since = now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=HOURS - 1)
+    hour = await services.core.store.read(stats.by_hour, host.name, since=since, hours=HOURS)
     is_acquisition = host.role is HostRole.ACQUISITION
     return show(
         call,
@@ -194,11 +200,16 @@ async def detail(call: Call) -> web.Response:
         destinations=[
             name for name in view.destinations if call.caller.may_on("destinations:read", name)
         ],
-        discoveries=_discoveries(call, view, clocks) if is_acquisition else [],
+        discoveries=discoveries(call, view, clocks) if is_acquisition else [],
         preview=_preview(call, view) if is_acquisition else [],
         next_probe=services.engine.breakers.next_probe() if view.breaker else None,
         now=now,
         may_act=_may(call, ACT, view),
+        may_write=all(call.caller.may_on("hosts:write", name) for name in view.destinations)
+        if view.destinations
+        else call.caller.may_everywhere("hosts:write"),
+        hour=hour,
+        plot=hour_plot(hour),
         is_acquisition=is_acquisition,
     )
 
@@ -217,9 +228,10 @@ def read_clocks(
     return {one: history.clock(db, one, name) for one in destinations}
 
 
-def _discoveries(
+def discoveries(
     call: Call, view: HostView, clocks: Mapping[str, history.AcquisitionClock]
 ) -> list[Discovery]:
+    """Return what each destination got last, those the caller may see."""
     found = []
     for name, clock in clocks.items():
         if not call.caller.may_on("destinations:read", name):
@@ -237,6 +249,20 @@ def _discoveries(
     return found
 
 
+def hour_plot(hours: Sequence[stats.Hour]) -> Markup:
+    """Return what was sent to a host, hour by hour, with the attempts that failed on top."""
+    points = [
+        plots.Point(
+            float(one.files),
+            f"{one.begin:%d %H:00}: {one.files} files, {size(one.bytes)}, {one.failed} failed",
+            bad=float(one.failed),
+        )
+        for one in hours
+    ]
+    files, failed = sum(one.files for one in hours), sum(one.failed for one in hours)
+    return plots.columns(points, f"Last {len(hours)} hours: {files} files sent, {failed} failed")
+
+
 def _preview(call: Call, view: HostView) -> list[tuple[int, str]]:
     """Return the paths that the directory lines mean now."""
     try:
@@ -252,11 +278,9 @@ def _preview(call: Call, view: HostView) -> list[tuple[int, str]]:
 
 
 async def act(call: Call) -> web.Response:
-    """Test a host, or list it now."""
+    """List a host now, end what lists, enable or disable it."""
     view = await _viewed(call, ACT)
     name, verb = view.host.name, call.name("verb")
-    if verb == "test":
-        return await _test(call, name)
     deed = VERBS.get(verb)
     if deed is None:
         raise NotFound(f"there is no action {verb!r}")
@@ -269,16 +293,17 @@ async def act(call: Call) -> web.Response:
     return back(call, address, text, tone=tone)
 
 
-async def _test(call: Call, name: str) -> web.Response:
-    await call.form()  # checks that it came from our own page
-    found = await call.services.hosts.test(name, call.caller.actor)
-    return show(call, "pages/hosttest.html", name=name, found=found, words=STEPS)
-
-
 async def _acquire(call: Call, name: str) -> tuple[str, str]:
     found = await call.services.hosts.acquire(name, call.caller.actor)
     return "good", f"Discovery begins for {', '.join(found)}."
 
 
+async def _interrupt(call: Call, name: str) -> tuple[str, str]:
+    found = await call.services.hosts.interrupt(name, call.caller.actor)
+    if not found:
+        return "info", "Nothing was running."
+    return "good", f"The discovery for {', '.join(found)} was interrupted."
+
+
 Deed = Callable[[Call, str], Awaitable[tuple[str, str]]]
-VERBS: Final[Mapping[str, Deed]] = {"acquire": _acquire}
+VERBS: Final[Mapping[str, Deed]] = {"acquire": _acquire, "interrupt": _interrupt}
