@@ -41,6 +41,10 @@ CURSOR = Query(name="cursor", help="`next_cursor` of the page before.")
 FIELDS = Query(name="fields", help="Only these fields, with commas.", type="list")
 DRY_RUN = Query(name="dry_run", help="Check and show the effect, store nothing.", type="flag")
 PAGED = (LIMIT, CURSOR, FIELDS)
+FIND = Query(name="q", help="Search such as: name=ops_* active=yes.")
+SORT = Query(name="sort", help="Fields with commas, - before one that falls.", type="list")
+COUNT = Query(name="count", help="Add `total`; above 10,000 it is a minimum.", type="flag")
+LISTED = (*PAGED, FIND, SORT, COUNT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

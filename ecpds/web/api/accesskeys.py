@@ -13,7 +13,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.schemas import S3KeyRequest
 from ecpds.web.api.users import READ, USER, WRITE, reached_user
 from ecpds.web.call import Call
-from ecpds.web.routes import PAGED, Route
+from ecpds.web.routes import LISTED, Route
 from ecpds.web.shown import Document
 
 KEYS: Final = USER + "/s3_keys"
@@ -38,7 +38,11 @@ async def keys(call: Call) -> web.StreamResponse:
     """List the key pairs of a user without their secrets."""
     stored = await reached_user(call, READ)
     found = await call.services.access_keys.of(stored.user.login)
-    return answers.named(call, {key.access_key: _shown(key) for key in found})
+    return answers.named(
+        call,
+        {key.access_key: _shown(key) for key in found},
+        key="access_key",
+    )
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -64,7 +68,7 @@ async def delete(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route(method="GET", path=KEYS, right=READ, handle=keys, query=PAGED,
+    Route(method="GET", path=KEYS, right=READ, handle=keys, query=LISTED,
           summary="S3 key pairs of a data user, without their secrets.", answer="[S3Key]"),
     Route(method="POST", path=KEYS, right=WRITE, handle=create, body="S3KeyRequest",
           answer="NewS3Key", status=201, summary="One more S3 key pair; its secret is shown once."),

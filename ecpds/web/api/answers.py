@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from ecpds.web.api import lists
 from ecpds.web.call import Call, cursor_of
 from ecpds.web.errors import Refused
 from ecpds.web.shown import Document
@@ -48,8 +49,13 @@ def tried(call: Call, document: Document) -> web.Response:
     return as_json(_chosen(call, document), headers={"Preference-Applied": "dry_run"})
 
 
-def page(call: Call, items: Sequence[Document], after: str | int | None) -> web.Response:
-    """Answer with a page of a list; `after` is the key of its last item when there is more."""
+def page(
+    call: Call, items: Sequence[Document], after: str | int | None, total: Document | None = None
+) -> web.Response:
+    """Answer with a page of a list; `after` is the key of its last item when there is more.
+
+    `total` is what `count=true` adds.
+    """
     cursor = None if after is None else cursor_of(after)
     headers = {}
     if cursor is not None:
@@ -57,16 +63,19 @@ def page(call: Call, items: Sequence[Document], after: str | int | None) -> web.
         address = f"{call.request.path}?{urlencode([*query, ('cursor', cursor)])}"
         headers["Link"] = f'<{address}>; rel="next"'
     document = {"items": [_chosen(call, item) for item in items], "next_cursor": cursor}
-    return as_json(document, headers=headers)
+    return as_json(document | (total or {}), headers=headers)
 
 
-def named(call: Call, items: Mapping[str, Document]) -> web.Response:
-    """Answer with a page of objects by name, which are all at hand."""
-    start, limit = call.cursor, call.limit
-    names = sorted(name for name in items if not start or name > start)
-    chosen = names[:limit]
-    after = chosen[-1] if len(names) > limit else None
-    return page(call, [items[name] for name in chosen], after)
+def named(call: Call, items: Mapping[str, Document], key: str = "name") -> web.Response:
+    """Answer with a page of objects by name, which are all at hand: searched, ordered, counted.
+
+    `key` is the field that a word alone is looked for in.
+    """
+    orders = lists.orders_of(call, list(items.values()))
+    found = lists.searched(call, items, key)
+    chosen, after = lists.cut(call, found, orders)
+    total = lists.total_of(call, len(found))
+    return page(call, [document for _, document in chosen], after, total)
 
 
 def numbered(call: Call, items: Sequence[T], limit: int) -> tuple[Sequence[T], bool]:

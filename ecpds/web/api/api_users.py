@@ -14,7 +14,7 @@ from ecpds.web import shown
 from ecpds.web.api import answers
 from ecpds.web.api.bodies import has, named, without
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Route
 from ecpds.web.shown import Document
 
 RIGHT: Final = "system:admin"
@@ -114,7 +114,7 @@ async def delete(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route(method="GET", path=ALL, right=RIGHT, handle=index, query=PAGED,
+    Route(method="GET", path=ALL, right=RIGHT, handle=index, query=LISTED,
           summary="Users of the v1 API by name.", answer="[ApiUser]"),
     Route(method="POST", path=ALL, right=RIGHT, handle=create, query=(DRY_RUN, FIELDS),
           summary="Create a user of the v1 API.", body="ApiUser", answer="ApiUser", status=201),

@@ -19,7 +19,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.bodies import named, without
 from ecpds.web.api.schemas import HoldRequest, HostLink, StopRequest
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Query, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Query, Route
 from ecpds.web.shown import Document
 
 READ: Final = "destinations:read"
@@ -312,7 +312,7 @@ _FILTERS: Final = (
 
 ROUTES: Final = (
     Route(method="GET", path=ALL, right=READ, handle=index, summary="Destinations by name.",
-          query=(*PAGED, *_FILTERS), answer="[Destination]"),
+          query=(*LISTED, *_FILTERS), answer="[Destination]"),
     Route(method="POST", path=ALL, right=WRITE, handle=create, summary="Create a destination.",
           query=(DRY_RUN, FIELDS), body="Destination", answer="Destination", status=201),
     Route(method="GET", path=ONE, right=READ, handle=get, summary="One destination.",

@@ -22,7 +22,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.bodies import named, without
 from ecpds.web.api.schemas import OptionValue
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Query, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Query, Route
 
 READ: Final = "hosts:read"
 WRITE: Final = "hosts:write"
@@ -181,7 +181,7 @@ _FILTERS: Final = (
 
 ROUTES: Final = (
     Route(method="GET", path=ALL, right=READ, handle=index, summary="Hosts by name.",
-          query=(*PAGED, *_FILTERS), answer="[Host]"),
+          query=(*LISTED, *_FILTERS), answer="[Host]"),
     Route(method="POST", path=ALL, right=WRITE, handle=create, summary="Create a host.",
           query=(DRY_RUN, FIELDS), body="Host", answer="Host", status=201),
     Route(method="GET", path=ONE, right=READ, handle=get, summary="One host.", query=(FIELDS,),

@@ -14,7 +14,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.bodies import named, without
 from ecpds.web.api.schemas import MetadataValues
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Query, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Query, Route
 from ecpds.web.shown import Document
 
 READ: Final = "destinations:read"
@@ -153,7 +153,7 @@ async def _write(call: Call, name: str, old: Document, given: dict[str, Any]) ->
 
 
 ROUTES: Final = (
-    Route(method="GET", path=ALL, right=READ, handle=index, query=PAGED, answer="[MetadataField]",
+    Route(method="GET", path=ALL, right=READ, handle=index, query=LISTED, answer="[MetadataField]",
           summary="Definitions of metadata fields by name."),
     Route(method="POST", path=ALL, right=DEFINE, handle=create, query=(DRY_RUN, FIELDS),
           body="MetadataField", answer="MetadataField", status=201,

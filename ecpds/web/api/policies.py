@@ -17,7 +17,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.bodies import named
 from ecpds.web.api.users import READ, WRITE, check_new, check_scope
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Route
 from ecpds.web.shown import Document
 
 POLICIES: Final = "/api/v2/portal/policies"
@@ -129,7 +129,7 @@ async def delete_policy(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route(method="GET", path=POLICIES, right=READ, handle=policies, query=PAGED,
+    Route(method="GET", path=POLICIES, right=READ, handle=policies, query=LISTED,
           summary="Policies by name.", answer="[Policy]"),
     Route(method="POST", path=POLICIES, right=WRITE, handle=create_policy,
           query=(DRY_RUN, FIELDS), summary="Create a policy.", body="Policy", answer="Policy",

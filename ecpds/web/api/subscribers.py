@@ -13,7 +13,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.schemas import NewSubscriber
 from ecpds.web.api.users import READ, USER, WRITE, reached_user
 from ecpds.web.call import Call
-from ecpds.web.routes import PAGED, Route
+from ecpds.web.routes import LISTED, Route
 from ecpds.web.shown import Document
 
 SUBSCRIBERS: Final = USER + "/subscribers"
@@ -38,7 +38,11 @@ async def subscribers(call: Call) -> web.StreamResponse:
     """List the subscribers of a user, oldest first."""
     stored = await reached_user(call, READ)
     found = await call.services.subscribers.of(stored.user.login)
-    return answers.named(call, {f"{one.id:012}": _shown(one) for one in found})
+    return answers.named(
+        call,
+        {f"{one.id:012}": _shown(one) for one in found},
+        key="email",
+    )
 
 
 async def create(call: Call) -> web.StreamResponse:
@@ -80,7 +84,7 @@ async def delete(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route(method="GET", path=SUBSCRIBERS, right=READ, handle=subscribers, query=PAGED,
+    Route(method="GET", path=SUBSCRIBERS, right=READ, handle=subscribers, query=LISTED,
           summary="People behind a self-service user.", answer="[Subscriber]"),
     Route(method="POST", path=SUBSCRIBERS, right=WRITE, handle=create, body="NewSubscriber",
           answer="Subscriber", status=201,

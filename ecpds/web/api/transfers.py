@@ -8,8 +8,10 @@ from typing import Final
 from aiohttp import web
 
 from ecpds.engine.operations.actor import Actor
+from ecpds.engine.operations.jobs import Selection
 from ecpds.engine.operations.transfers import TransferOperations
-from ecpds.model.errors import NotFound, PreconditionFailed
+from ecpds.model import query, transferquery
+from ecpds.model.errors import InputError, NotFound, PreconditionFailed
 from ecpds.model.names import nearest
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
@@ -20,7 +22,7 @@ from ecpds.web.api.content import send
 from ecpds.web.api.schemas import Nothing, PriorityRequest, TransferChange
 from ecpds.web.call import Call
 from ecpds.web.errors import Refused
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Query, Route
+from ecpds.web.routes import COUNT, DRY_RUN, FIELDS, FIND, PAGED, Query, Route
 
 READ: Final = "transfers:read"
 WRITE: Final = "transfers:write"
@@ -68,6 +70,7 @@ async def index(call: Call) -> web.StreamResponse:
     statuses, target, host = _statuses(call), call.text("target"), call.text("host")
     since, until = call.time("since"), call.time("until")
     deleted = None if call.flag("deleted") else False
+    search, now = _search(call), call.services.core.clock.now()
     found: list[Transfer] = []
     for _ in range(MOST_LOOKS):
         rows = await call.services.core.store.read(
@@ -82,19 +85,52 @@ async def index(call: Call) -> web.StreamResponse:
             until=until,
             deleted=deleted,
         )
-        found += [row for row in rows if call.caller.may_on(READ, row.destination)]
+        found += [
+            row
+            for row in rows
+            if call.caller.may_on(READ, row.destination) and transferquery.matches(search, row, now)
+        ]
         if len(found) > limit or len(rows) <= limit:
             break
         before = rows[-1].id
     else:
-        return _page(call, found[:limit], before)
-    return _page(call, found[:limit], found[limit - 1].id if len(found) > limit else None)
+        return await _page(call, found[:limit], before)
+    return await _page(call, found[:limit], found[limit - 1].id if len(found) > limit else None)
 
 
-def _page(call: Call, found: list[Transfer], after: int | None) -> web.StreamResponse:
+def _search(call: Call) -> query.Search:
+    try:
+        return query.parse(call.text("q"), transferquery.KEYS, "target")
+    except InputError as error:
+        raise Refused(400, "bad-parameter", f"q: {error.message}", pointer="q") from None
+
+
+async def _page(call: Call, found: list[Transfer], after: int | None) -> web.StreamResponse:
     now, restricted = call.services.core.clock.now(), call.caller.is_restricted
     items = [shown.transfer(one, now, restricted=restricted) for one in found]
-    return answers.page(call, items, after)
+    total = await _total(call) if call.flag("count") else None
+    return answers.page(call, items, after, total)
+
+
+async def _total(call: Call) -> shown.Document:
+    """Count what fits, up to ten thousand; deleted ones are not counted."""
+    caller, scope = call.caller, None
+    if not caller.may_everywhere(READ):
+        names = call.services.core.snapshot.destinations
+        scope = tuple(name for name in names if caller.may_on(READ, name))
+    counted = await call.services.jobs.try_out(
+        Selection(
+            q=call.text("q") or "target=*",
+            destination=call.text("destination"),
+            status=tuple(call.texts("status")),
+            target=call.text("target"),
+            host=call.text("host"),
+            since=call.time("since"),
+            until=call.time("until"),
+            scope=scope,
+        )
+    )
+    return {"total": counted.total, "total_is_minimum": counted.total_is_minimum}
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -194,7 +230,7 @@ _FILTERS: Final = (
 )
 
 ROUTES: Final = (
-    Route(method="GET", path=ALL, right=READ, handle=index, query=(*PAGED, *_FILTERS),
+    Route(method="GET", path=ALL, right=READ, handle=index, query=(*PAGED, FIND, COUNT, *_FILTERS),
           summary="Transfers, newest first.", answer="[Transfer]"),
     Route(method="GET", path=ONE, right=READ, handle=get, summary="One transfer.",
           query=(FIELDS,), answer="Transfer"),

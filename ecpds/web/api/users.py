@@ -27,7 +27,7 @@ from ecpds.web import shown
 from ecpds.web.api import answers
 from ecpds.web.api.bodies import has, named, without
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Query, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Query, Route
 from ecpds.web.shown import Document
 
 READ: Final = "portal:read"
@@ -110,6 +110,7 @@ async def users(call: Call) -> web.StreamResponse:
             if (everywhere or any(call.caller.may_on(READ, name) for name in names))
             and (not wanted or wanted in names)
         },
+        key="login",
     )
 
 
@@ -239,7 +240,7 @@ def opened_user(call: Call, stored: StoredUser) -> DataUser:
 _OF: Final = Query(name="destination", help="Only users that get that destination.")
 
 ROUTES: Final = (
-    Route(method="GET", path=USERS, right=READ, handle=users, query=(*PAGED, _OF),
+    Route(method="GET", path=USERS, right=READ, handle=users, query=(*LISTED, _OF),
           summary="Data users by login.", answer="[DataUser]"),
     Route(method="POST", path=USERS, right=WRITE, handle=create_user, query=(DRY_RUN, FIELDS),
           summary="Create a data user.", body="DataUser", answer="DataUser", status=201),

@@ -18,7 +18,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.bodies import has, named, without
 from ecpds.web.call import Call
 from ecpds.web.rights import ROLES
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Route
 from ecpds.web.shown import Document
 
 RIGHT: Final = "system:admin"
@@ -135,7 +135,7 @@ async def roles(call: Call) -> web.StreamResponse:
 
 
 ROUTES: Final = (
-    Route(method="GET", path=ALL, right=RIGHT, handle=index, query=PAGED,
+    Route(method="GET", path=ALL, right=RIGHT, handle=index, query=LISTED,
           summary="Web users by name.", answer="[WebUser]"),
     Route(method="POST", path=ALL, right=RIGHT, handle=create, query=(DRY_RUN, FIELDS),
           summary="Create a web user.", body="WebUser", answer="WebUser", status=201),
