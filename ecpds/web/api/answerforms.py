@@ -145,6 +145,47 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     }),
     "ApiUser": ("ApiUser", {"has_password": "flag", "password": "text?"}),
     "MetadataField": ("MetadataField", {}),
+    "Storage": ("", {
+        "volumes": "[StorageVolume]", "files": "int", "bytes": "int", "room": "int",
+        "arrived_last_day": "int", "leaving_next_day": "int", "full_in_days": "number?",
+    }),
+    "StorageVolume": ("", {
+        "name": "text", "total": "int", "room": "int", "reserve": "int", "weight": "int",
+        "files": "int", "bytes": "int",
+    }),
+    "Rate": ("", {
+        "key": "text", "destination": "text?", "day": "text?", "files": "int", "bytes": "int",
+        "seconds": "number", "rate": "int?",
+    }),
+    "Statistics": ("", {
+        "transfers": "object", "destinations": "object", "hosts": "int", "running": "int",
+        "files": "int", "bytes": "int", "sessions": "int",
+    }),
+    "IncomingRow": ("", {
+        "id": "int", "time": "time", "user": "text", "destination": "text", "transfer": "int?",
+        "data_file": "int?", "name": "text", "action": "text", "protocol": "text",
+        "peer": "text", "bytes": "int", "duration": "lasting", "outcome": "text",
+        "comment": "text",
+    }),
+    "ReachedBy": ("", {
+        "login": "text", "active": "flag", "service": "text", "origins": "[text]",
+    }),
+    "JobCount": ("", {"total": "int", "total_is_minimum": "flag"}),
+    "Country": ("", {"iso": "text", "name": "text"}),
+    "DestinationType": ("", {"name": "text", "destinations": "int"}),
+    "Attempt": ("", {
+        "host": "text", "protocol": "text", "started": "time", "finished": "time",
+        "status": "text", "size": "int?", "sent": "int", "peer": "text?", "path": "text?",
+        "statistics": "object", "filters": "text?", "resumed_at": "int",
+    }),
+    "Webhook": ("Webhook", {
+        "has_secret": "flag", "owner": "text", "sent": "int", "tries": "int", "error": "text?",
+        "failing_since": "time?", "due": "time?", "disabled": "flag", "behind": "int",
+    }),
+    "NewWebhook": ("Webhook", {
+        "has_secret": "flag", "owner": "text", "sent": "int", "tries": "int", "error": "text?",
+        "failing_since": "time?", "due": "time?", "disabled": "flag", "behind": "int",
+    }),
     "DestinationMetadata": ("", {"destination": "text", "metadata": "object"}),
     "Role": ("", {"name": "text", "scopes": "[text]"}),
     "Token": ("", {

@@ -7,13 +7,14 @@ from typing import Final
 from aiohttp import web
 
 from ecpds import __version__
+from ecpds.model.countries import COUNTRIES
 from ecpds.model.status import TransferStatus
 from ecpds.web.api import answers
 from ecpds.web.api.openapi import describe
 from ecpds.web.call import Call
 from ecpds.web.errors import Refused
 from ecpds.web.rights import OPEN, SIGNED_IN
-from ecpds.web.routes import FIELDS, Query, Route
+from ecpds.web.routes import FIELDS, LISTED, Query, Route
 
 SCOPES: Final = ("host", "destination", "user", "policy")
 _SCOPE: Final = Query(name="scope", help="Only options for host, destination, user or policy.")
@@ -44,11 +45,34 @@ async def methods(call: Call) -> web.StreamResponse:
     return answers.page(call, [{"name": name} for name in names], None)
 
 
+async def countries(call: Call) -> web.StreamResponse:
+    """List the countries by their code."""
+    return answers.named(
+        call, {iso: {"iso": iso, "name": name} for iso, name in COUNTRIES.items()}
+    )
+
+
+async def types(call: Call) -> web.StreamResponse:
+    """List the types of destinations that are in use."""
+    counted: dict[str, int] = {}
+    for entry in call.services.core.snapshot.destinations.values():
+        if call.caller.may_on("destinations:read", entry.name):
+            kind = entry.destination.type
+            counted[kind] = counted.get(kind, 0) + 1
+    return answers.named(
+        call,
+        {kind: {"name": kind, "destinations": count} for kind, count in counted.items()},
+    )
+
+
 async def versions(call: Call) -> web.StreamResponse:
     """List the versions of the API."""
     del call
-    found = {"version": "v2", "path": "/api/v2", "openapi": "/api/v2/openapi.json"}
-    return answers.as_json({"versions": [found], "release": __version__})
+    found = [
+        {"version": "v2", "path": "/api/v2", "openapi": "/api/v2/openapi.json"},
+        {"version": "v1", "path": "/ecpds/v1"},
+    ]
+    return answers.as_json({"versions": found, "release": __version__})
 
 
 async def whoami(call: Call) -> web.StreamResponse:
@@ -83,6 +107,10 @@ ROUTES: Final = (
           summary="Who asks, and what that may."),
     Route(method="GET", path="/api/v2/options", right=SIGNED_IN, handle=options,
           query=(_SCOPE, FIELDS), answer="[Option]", summary="All option keys."),
+    Route(method="GET", path="/api/v2/countries", right=SIGNED_IN, handle=countries,
+          query=LISTED, answer="[Country]", summary="Countries by their ISO 3166 code."),
+    Route(method="GET", path="/api/v2/types", right="destinations:read", handle=types,
+          query=LISTED, answer="[DestinationType]", summary="Types of destinations in use."),
     Route(method="GET", path="/api/v2/statuses", right=SIGNED_IN, handle=statuses,
           query=(FIELDS,), answer="[Status]", summary="Statuses of transfers."),
     Route(method="GET", path="/api/v2/methods", right=SIGNED_IN, handle=methods,

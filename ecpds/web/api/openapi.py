@@ -36,6 +36,10 @@ BODIES: Final[Mapping[str, type]] = {
     "WebUser": WebUserSpec,
     "ApiUser": ApiUserSpec,
     "MetadataField": MetadataField,
+    "CloneRequest": schemas.CloneRequest,
+    "CleanRequest": schemas.CleanRequest,
+    "ImportRequest": schemas.ImportRequest,
+    "Webhook": schemas.WebhookSpec,
     "MetadataValues": schemas.MetadataValues,
     "Nothing": schemas.Nothing,
     "NewSubscriber": schemas.NewSubscriber,
@@ -224,6 +228,8 @@ def _named(text: str, suffix: str) -> Schema:
             "properties": {
                 "items": {"type": "array", "items": _reference(text[1:-1] + suffix)},
                 "next_cursor": {"type": ["string", "null"]},
+                "total": {"type": "integer", "description": "With count=true."},
+                "total_is_minimum": {"type": "boolean"},
             },
             "required": ["items", "next_cursor"],
         }

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ecpds.model.decode import opt
+from ecpds.model.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +105,42 @@ class BulkRequest:
     until: datetime | None = opt(None, "Scheduled before that time.")
     limit: int | None = opt(None, "At most so many.", low=1)
     priority: int | None = opt(None, "For prioritise.", low=0, high=99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloneRequest:
+    """A copy to be made."""
+
+    name: str = opt("", "Name of the copy.")
+    comment: str = opt("", "Its comment; default: that of the original.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanRequest:
+    """Which transfers of a destination are to be deleted."""
+
+    what: Literal["all", "finished"] = opt("finished", "finished: done, stopped and failed ones.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRequest:
+    """Objects to be created or updated."""
+
+    data: dict[str, Any] = opt(dict, "A site document of hosts, destinations and data_users.")
+    mode: Literal["create", "update"] = opt("create", "create refuses what exists.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSpec:
+    """An address that is told of events."""
+
+    name: str = opt("", "Unique name, cannot be changed.")
+    url: str = opt("", "https://… that takes POSTs; http:// only to allowed networks.")
+    secret: Secret | None = opt(None, "Key of the signature; none: one is made, shown once.")
+    types: tuple[str, ...] = opt((), "Only events of these types: UPH, ERR, ADM, …; none: all.")
+    objects: tuple[str, ...] = opt(("*",), "Globs of destinations.")
+    active: bool = opt(True, "Off: nothing is sent, and what happens meanwhile is left out.")
+    comment: str = opt("", "Free text.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from ecpds.model.errors import InputError, NotFound, PreconditionFailed
 from ecpds.model.names import nearest
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
+from ecpds.store import history as steps
 from ecpds.store import transfers
 from ecpds.web import shown
 from ecpds.web.api import answers
@@ -145,6 +146,24 @@ async def history(call: Call) -> web.StreamResponse:
     return answers.page(call, [shown.step(row) for row in rows], None)
 
 
+async def stats(call: Call) -> web.StreamResponse:
+    """Return the attempts of a transfer with what the connections measured, oldest first."""
+    found = await _one(call)
+    rows = await call.services.core.store.read(steps.attempts, found.id)
+    items = [
+        {
+            "host": row.host, "protocol": row.protocol, "started": shown.moment(row.started_at),
+            "finished": shown.moment(row.finished_at), "status": row.status.word,
+            "size": None if row.size < 0 else row.size, "sent": row.sent,
+            "peer": row.peer or None, "path": row.path or None,
+            "statistics": dict(row.statistics), "filters": row.filters or None,
+            "resumed_at": row.resumed_at,
+        }
+        for row in rows
+    ]  # fmt: skip
+    return answers.page(call, items, None)
+
+
 async def content(call: Call) -> web.StreamResponse:
     """Return the content that it sends."""
     found = await _one(call, "files:read")
@@ -236,6 +255,8 @@ ROUTES: Final = (
           query=(FIELDS,), answer="Transfer"),
     Route(method="GET", path=ONE + "/history", right=READ, handle=history, query=(FIELDS,),
           summary="What happened to it, oldest first.", answer="[HistoryRow]"),
+    Route(method="GET", path=ONE + "/stats", right=READ, handle=stats, query=(FIELDS,),
+          summary="Its attempts with what the connections measured.", answer="[Attempt]"),
     Route(method="GET", path=ONE + "/content", right="files:read", handle=content,
           summary="The content that it sends; Range is honoured.", answer="bytes"),
     Route(method="PATCH", path=ONE, right=WRITE, handle=patch, needs_match=True, query=(FIELDS,),
