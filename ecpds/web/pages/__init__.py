@@ -9,6 +9,7 @@ from ecpds.web.pages import (
     destination_form,
     destination_tabs,
     destinations,
+    events,
     files,
     frame,
     history,
@@ -17,12 +18,17 @@ from ecpds.web.pages import (
     host_script,
     host_test,
     hosts,
+    incidents,
     jobs,
+    notify,
     outstanding,
     overview,
+    sessions,
     storage,
     transfer,
     transfers,
+    users,
+    users_form,
 )
 from ecpds.web.pages.rows import READ as READ_TRANSFERS
 from ecpds.web.rights import OPEN
@@ -67,5 +73,11 @@ routes: Final = (
     _get("/files/{id}", files.READ, files.detail, "One data file."),
     _post("/files/{id}/actions/{verb}", files.READ, files.act, "digest."),
     _get("/storage", "stats:read", storage.index, "Volumes."),
+    *users_form.ROUTES,
+    *users.ROUTES,
+    *sessions.ROUTES,
+    *notify.ROUTES,
+    *events.ROUTES,
+    *incidents.ROUTES,
     _post("/theme", OPEN, frame.set_theme, "Light or dark colours."),
 )  # fmt: skip
