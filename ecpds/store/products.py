@@ -32,6 +32,12 @@ HISTORY = statement("""
     SELECT * FROM product_status
     WHERE stream = :stream AND time = :time AND step = :step AND type = :type
     ORDER BY id DESC LIMIT :limit""")
+COMPLETED = statement(
+    """
+    SELECT * FROM product_status
+    WHERE stream = :stream AND time = :time AND status = 'DONE' ORDER BY id DESC LIMIT :limit""",
+    hot=True,
+)
 RESET = statement("""
     DELETE FROM product_status
     WHERE (:stream IS NULL OR stream = :stream) AND (:time IS NULL OR time = :time)
@@ -86,6 +92,12 @@ def current(
 def history(db: Connection, key: ProductKey, *, limit: int = 1000) -> list[ProductEntry]:
     """Return all entries of one key, newest first."""
     return [_row(row) for row in db.execute(HISTORY.sql, _values(key) | {"limit": limit})]
+
+
+def completed(db: Connection, stream: str, time: str, *, limit: int = 10_000) -> list[ProductEntry]:
+    """Return when steps of a product were completed, newest first."""
+    values = {"stream": stream, "time": time, "limit": limit}
+    return [_row(row) for row in db.execute(COMPLETED.sql, values)]
 
 
 def reset(

@@ -64,7 +64,8 @@ def status_of(view: GroupView) -> shown.Document:
     }
 
 
-async def _check(call: Call, name: str) -> None:
+async def check_group(call: Call, name: str) -> None:
+    """Raise NotFound or Denied unless the caller may know of that batch."""
     if not call.caller.may_everywhere(READ):
         names = await call.services.groups.destinations(name)
         call.caller.check_any(READ, names, f"Group {name} not found")
@@ -82,14 +83,14 @@ async def index(call: Call) -> web.StreamResponse:
 async def get(call: Call) -> web.StreamResponse:
     """Return one batch: counts, what failed, and what is still to come when that is little."""
     name = call.name("group")
-    await _check(call, name)
+    await check_group(call, name)
     return answers.one(call, status_of(await call.services.groups.view(name)))
 
 
 async def members(call: Call) -> web.StreamResponse:
     """List the files of a batch by id."""
     name, which = call.name("group"), call.text("state", "all")
-    await _check(call, name)
+    await check_group(call, name)
     if which not in KINDS:
         raise Refused(400, "bad-parameter", f"state: {which!r} is none of {', '.join(KINDS)}")
     limit = call.limit

@@ -37,7 +37,8 @@ async def seen(call: Call, right: str = READ) -> DestinationView:
     return await call.services.destinations.view(name)
 
 
-def _show(call: Call, tab: str, view: DestinationView, **values: Any) -> web.Response:
+def show_tab(call: Call, tab: str, view: DestinationView, **values: Any) -> web.Response:
+    """Answer with one tab of a destination."""
     one = view.destination
     return show(
         call,
@@ -73,7 +74,7 @@ async def hosts(call: Call) -> web.Response:
     ]  # fmt: skip
     rows = [(name, snapshot.hosts[name].host) for name in view.destination.hosts
             if name in snapshot.hosts]  # fmt: skip
-    return _show(call, "hosts", view, rows=rows, free=free)
+    return show_tab(call, "hosts", view, rows=rows, free=free)
 
 
 async def change_hosts(call: Call) -> web.Response:
@@ -135,7 +136,7 @@ async def aliases(call: Call, typed: Values | None = None, problem: str = "") ->
          if alias.to in known}
     )  # fmt: skip
     tones = {one.destination.name: LIGHTS[one.light].tone for one in views}
-    return _show(
+    return show_tab(
         call,
         "aliases",
         view,
@@ -214,7 +215,7 @@ async def users(call: Call) -> web.Response:
     may_see = call.caller.may_on("portal:read", view.destination.name)
     if may_see:
         rows = await call.services.core.store.read(read_users, view.destination.name)
-    return _show(call, "users", view, rows=rows, may_see=may_see)
+    return show_tab(call, "users", view, rows=rows, may_see=may_see)
 
 
 # --- rates ---------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ async def rates(call: Call) -> web.Response:
     table = ratetable.by_day(found, today, days)
     if lists.wanted(call) != "html":
         return ratetable.answer(call, f"rates-{segment(name)}", table)
-    return _show(
+    return show_tab(
         call, "rates", view, days=days, choices=ratetable.DAYS, table=table,
         **ratetable.plots_of(table),
         address=lambda **changes: lists.address(call, **changes),
@@ -250,7 +251,7 @@ async def changes(call: Call) -> web.Response:
         object_name=view.destination.name,
     )  # fmt: skip
     after = cursor_of(rows[CHANGES - 1].id) if len(rows) > CHANGES else None
-    return _show(
+    return show_tab(
         call, "changes", view, rows=[(row, flat(row.difference)) for row in rows[:CHANGES]],
         cursor=after, address=lambda **changed: lists.address(call, **changed),
     )  # fmt: skip

@@ -91,9 +91,14 @@ def _may(call: Call, right: str, view: HostView) -> bool:
     )
 
 
+def may_read(call: Call, view: HostView) -> bool:
+    """Tell whether the caller may know of that host."""
+    return _may(call, READ, view)
+
+
 async def index(call: Call) -> web.Response:
     """All hosts that fit the filter."""
-    views = [view for view in await call.services.hosts.views() if _may(call, READ, view)]
+    views = [view for view in await call.services.hosts.views() if may_read(call, view)]
     problem, chosen = "", views
     try:
         chosen = _filtered(call, views)

@@ -18,10 +18,13 @@ from ecpds.model.status import DestinationStatus
 from ecpds.model.transfer import HistoryRow, Transfer
 from ecpds.store import history, transfers
 from ecpds.store.db import Connection
+from ecpds.store.incidents import Incident
 from ecpds.web import display, plots
+from ecpds.web.api.incidents import may as may_know
 from ecpds.web.call import Call
 from ecpds.web.pages.destinations import needs_attention, told, visible
 from ecpds.web.pages.frame import show
+from ecpds.web.pages.products import LATE, MISSING, Line, lines_of
 from ecpds.web.pages.rows import READ, running_rows
 from ecpds.web.pages.storage import rows_of
 
@@ -29,6 +32,8 @@ ERRORS: Final = 20
 ERRORS_READ: Final = 200  # steps looked at for those
 RUNNING: Final = 20
 ALARMS: Final = 50
+INCIDENTS: Final = 12
+LATEST: Final = 8  # late products
 CHIPS: Final = 200
 SOON: Final = timedelta(days=30)  # a certificate that ends then is red (monitor.md 8)
 D = DestinationStatus
@@ -81,7 +86,7 @@ async def index(call: Call) -> web.Response:
     return show(
         call,
         "pages/overview.html",
-        topics=("dest:*", "transfers:*", "host:*", "counter:node"),
+        topics=("dest:*", "transfers:*", "host:*", "counter:node", "incident:*", "product:*"),
         views=views,
         alarms=[_alarm(view, failed) for view in loud],
         hosts=[view for view in hosts if _may_see(call, view)],
@@ -93,10 +98,28 @@ async def index(call: Call) -> web.Response:
         files=sum(one.files for one in hour),
         failed=sum(one.failed for one in hour),
         moved=sum(one.bytes for one in hour),
+        incidents=await _incidents(call, now),
+        late=await _late(call, now),
         most_alarms=ALARMS,
         most_running=RUNNING,
         most_chips=CHIPS,
     )
+
+
+async def _incidents(call: Call, now: datetime) -> list[Incident]:
+    """Return what is wrong and not muted, as far as the caller may know of it."""
+    found = await call.services.incidents.opened()
+    return [
+        one for one in found
+        if not one.is_muted(now) and may_know(call, "destinations:read", one)
+    ][:INCIDENTS]  # fmt: skip
+
+
+async def _late(call: Call, now: datetime) -> list[Line]:
+    if not call.caller.may("products:read"):
+        return []
+    lines = lines_of(await call.services.products.current(), now)
+    return [line for line in lines if line.look in {LATE, MISSING}][:LATEST]
 
 
 def _may_see(call: Call, view: HostView) -> bool:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 from aiohttp import web
 from markupsafe import Markup
 
 from ecpds.objects.volume import Volume
-from ecpds.store import files
+from ecpds.store import files, stats
 from ecpds.web import plots
 from ecpds.web.call import Call
 from ecpds.web.display import size
 from ecpds.web.pages.frame import show
 
+LOOK: Final = timedelta(days=2)  # back and ahead; files live for two days by default
 NARROW: Final = 0.1  # of the volume left: look at it
 Totals = dict[str, tuple[int, int]]
 
@@ -73,7 +75,49 @@ def tone_of(total: int, room: int) -> str:
     return "warn" if room < total * NARROW else "good"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Whether room runs out: what came in a while, and what leaves by itself in the next."""
+
+    over: timedelta
+    came: int  # bytes, still here
+    leaves: int  # bytes that expire
+    room: int
+    now: datetime
+
+    @property
+    def growth(self) -> float:
+        """Return bytes a day by which more comes than goes."""
+        return (self.came - self.leaves) / (self.over / timedelta(days=1))
+
+    @property
+    def full_in(self) -> timedelta | None:
+        """Return when nothing fits any more, None when that is more than ten years away."""
+        if self.growth <= 0:
+            return None
+        days = self.room / self.growth
+        return timedelta(days=days) if days < 3650 else None
+
+    @property
+    def tone(self) -> str:
+        """Return how urgent it is."""
+        left = self.full_in
+        if left is None or left > timedelta(days=30):
+            return "good"
+        return "bad" if left < timedelta(days=3) else "warn"
+
+
+async def forecast(call: Call, rows: list[VolumeRow]) -> Forecast:
+    """Return the forecast for all volumes together."""
+    core = call.services.core
+    now = core.clock.now()
+    came, leaves = await core.store.read(stats.flow, now=now, over=LOOK)
+    room = sum(max(row.room, 0) for row in rows)
+    return Forecast(over=LOOK, came=came, leaves=leaves, room=room, now=now)
+
+
 async def index(call: Call) -> web.Response:
-    """All volumes."""
+    """All volumes, and when they will be full."""
     totals = await call.services.core.store.read(files.totals)
-    return show(call, "pages/storage.html", rows=await rows_of(call, totals))
+    rows = await rows_of(call, totals)
+    return show(call, "pages/storage.html", rows=rows, forecast=await forecast(call, rows))
