@@ -29,13 +29,14 @@ from ecpds.base.tasks import supervise
 from ecpds.demo import feed, make_demo
 from ecpds.engine import recovery
 from ecpds.engine.core import Core
-from ecpds.engine.notices import EMBEDDED, EXTERNAL
+from ecpds.engine.notices import EMBEDDED, EXTERNAL, WIS2_KINDS
 from ecpds.engine.publish_drivers import ExternalDriver
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError
 from ecpds.node import ADMIN, DataDirectory, Node, open_node
 from ecpds.portals.ftp.server import FtpPortal
 from ecpds.portals.https.app import HttpsPortal
+from ecpds.portals.https.wis2 import Wis2Door
 from ecpds.portals.mqtt.server import MqttPortal, check_test_publish
 from ecpds.portals.mqtt.websocket import MqttDoor
 from ecpds.portals.s3.portal import S3Portal
@@ -44,6 +45,7 @@ from ecpds.portals.ssh.server import SshPortal
 from ecpds.vfs.brokermemory import BrokerMemory
 from ecpds.vfs.desks import make_desks
 from ecpds.vfs.gate import PortalGate
+from ecpds.vfs.wis2 import Wis2Shelf
 from ecpds.web.app import Monitor
 
 log = logs.get_logger(__name__)
@@ -169,7 +171,11 @@ class Daemon:
             session_lifetime=settings.security.session_lifetime,
             trusted_proxies=settings.security.trusted_proxies,
             desks=make_desks(core, gate),
-            doors=[*self._s3_doors(core, gate), *([MqttDoor(mqtt)] if mqtt is not None else [])],
+            doors=[
+                *self._s3_doors(core, gate),
+                *([MqttDoor(mqtt)] if mqtt is not None else []),
+                Wis2Door(Wis2Shelf(core, gate)),
+            ],
         )
         own_s3 = S3Portal(
             gate,
@@ -215,7 +221,8 @@ class Daemon:
         core, settings, outbox = node.core, self.settings.mqtt, node.engine.outbox
         if settings.driver != "embedded":
             name = f"ecpds-{core.node}"
-            outbox.drivers[EXTERNAL] = ExternalDriver(settings.url, name, core.clock)
+            external = ExternalDriver(settings.url, name, core.clock)
+            outbox.drivers[EXTERNAL] = outbox.drivers[WIS2_KINDS[EXTERNAL]] = external
         if settings.driver == "external":
             return None
         check_test_publish(settings, [self.settings.portal.https.listen])
@@ -225,7 +232,7 @@ class Daemon:
         await mqtt.start()
         for name, place in mqtt.places.items():
             self._endpoints[name] = self._url(name, *place)
-        outbox.drivers[EMBEDDED] = outbox.broker = mqtt
+        outbox.drivers[EMBEDDED] = outbox.drivers[WIS2_KINDS[EMBEDDED]] = outbox.broker = mqtt
         return mqtt
 
     def _s3_doors(self, core: Core, gate: PortalGate) -> list[S3Service]:

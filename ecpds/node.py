@@ -33,6 +33,7 @@ from ecpds.model.errors import ConfigError, StoreError
 from ecpds.model.families import IncomingOptions, MqttOptions, PortalOptions, SchedulerOptions
 from ecpds.model.options import Catalogue
 from ecpds.model.secret import Secret
+from ecpds.model.wis2 import Wis2Options
 from ecpds.modules import BUILTIN
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.objects.volume import Volume
@@ -100,7 +101,7 @@ class Node:
 def make_catalogue(registry: Registry) -> Catalogue:
     """Return all option keys of this node."""
     families = [SchedulerOptions, IncomingOptions, MqttOptions, PortalOptions, AcquisitionOptions]
-    return Catalogue([*families, ProxyOptions, *registry.families()])
+    return Catalogue([*families, Wis2Options, ProxyOptions, *registry.families()])
 
 
 def open_vault(settings: Settings, *, is_new: bool) -> Vault:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from ecpds.base.bus import Bus
 from ecpds.base.clock import Clock
@@ -40,6 +40,7 @@ from ecpds.model.status import StoredState
 from ecpds.model.template import Template
 from ecpds.model.tokens import Pieces
 from ecpds.model.units import TimeRanges
+from ecpds.model.wis2 import Wis2Options
 from ecpds.objects.directory import ObjectDirectory
 from ecpds.scripting.scripts import Scripts
 from ecpds.store import destinations, hosts
@@ -63,6 +64,7 @@ class DestinationEntry:
     state: StoredState
     arbiter: Arbiter | None = None  # of duplicates, `scheduler.requeueon`
     notices: NoticeRule | None = None  # what is published, None: nothing
+    wis2: Wis2Options = field(default_factory=Wis2Options)  # none published unless it says so
     problems: Mapping[str, str] = field(default_factory=dict)  # imported texts that cannot be read
 
     @property
@@ -204,17 +206,20 @@ class Configuration:
         scheduler = SchedulerOptions.read(options)
         texts = compiled(destination, scheduler)
         mqtt, incoming = MqttOptions.read(options), IncomingOptions.read(options)
+        wis2 = wis2_of(options, mqtt)
         return DestinationEntry(
             destination=destination,
             scheduler=scheduler,
             incoming=incoming,
             mqtt=mqtt,
+            wis2=wis2,
             notices=NoticeRule.of(
                 destination.name,
                 mqtt,
                 self._carriers,
                 delivers=delivers,
                 tmp_pattern=incoming.tmp_pattern,
+                wis2=wis2.publish,
             ),
             aliases=texts.aliases,
             force=texts.force,
@@ -291,6 +296,18 @@ class Core:
     def node(self) -> str:
         """Return the name of this node."""
         return self.settings.node.name
+
+
+_NO_WIS2: Final = Wis2Options()
+
+
+def wis2_of(options: Mapping[str, str], mqtt: MqttOptions) -> Wis2Options:
+    """Return the options of WIS2; `mqtt.template = wis2` switches it on as `wis2.publish` does."""
+    is_chosen = mqtt.publish and mqtt.template == "wis2"
+    if not is_chosen and not any(key.startswith("wis2.") for key in options):
+        return _NO_WIS2
+    found = Wis2Options.read(options)
+    return replace(found, publish=True) if is_chosen else found
 
 
 def closure(snapshot: Snapshot, name: str) -> Iterable[str]:

@@ -20,6 +20,8 @@ from ecpds.store.db import Connection
 EMBEDDED: Final = "mqtt"
 EXTERNAL: Final = "mqtt-external"
 KINDS: Final = {"embedded": (EMBEDDED,), "external": (EXTERNAL,), "both": (EMBEDDED, EXTERNAL)}
+WIS2_KINDS: Final = {EMBEDDED: "wis2", EXTERNAL: "wis2-external"}  # messages of WIS2, by carrier
+IS_WIS2: Final = frozenset(WIS2_KINDS.values())
 EVENTS: Final = ("available", "delivered", "updated", "deleted")
 CLEARED: Final = "cleared"  # only retained messages go
 
@@ -34,6 +36,7 @@ class NoticeRule:
     only_flagged: bool  # only transfers with the event flag
     delivers: bool  # the destination has hosts to deliver to
     temporary: re.Pattern[str] | None = None  # names that are not told
+    wis2_kinds: tuple[str, ...] = ()  # WIS2 is told what can be fetched, whatever `events` says
 
     @classmethod
     def of(
@@ -44,16 +47,19 @@ class NoticeRule:
         *,
         delivers: bool,
         tmp_pattern: str = "",
+        wis2: bool = False,
     ) -> NoticeRule | None:
         """Return the rule of a destination, None when it publishes nothing.
 
         `tmp_pattern`: names that uploads have until they are complete.
         """
-        if not options.publish:
+        if not options.publish and not wis2:
             return None
+        is_plain = options.publish and options.template != "wis2"
         return cls(
             destination=name,
-            kinds=kinds,
+            kinds=kinds if is_plain else (),
+            wis2_kinds=tuple(WIS2_KINDS[kind] for kind in kinds) if wis2 else (),
             events=frozenset(options.events),
             only_flagged=options.require_event,
             delivers=delivers,
@@ -88,6 +94,13 @@ class NoticeRule:
             return
         event = "updated" if replaced else "available"
         held = status is TransferStatus.HOLD
+        if self.wis2_kinds:
+            outbox.add(
+                db, self.wis2_kinds, self.destination, transfer, event, expires_at=expires_at,
+                now=now,
+            )  # fmt: skip
+        if not self.kinds:
+            return
         if (flagged or not self.only_flagged) and self.wants(event, held=held):
             outbox.add(
                 db, self.kinds, self.destination, transfer, event, expires_at=expires_at, now=now
@@ -106,6 +119,8 @@ class NoticeRule:
 
     def delivered(self, db: Connection, transfer: Transfer, *, now: datetime) -> None:
         """Note a success of dissemination."""
+        if not self.kinds:
+            return
         if (transfer.event or not self.only_flagged) and self.wants("delivered", held=False):
             outbox.add(
                 db, self.kinds, self.destination, transfer.id, "delivered",

@@ -17,11 +17,12 @@ from typing import Any, Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core, DestinationEntry
-from ecpds.engine.notices import CLEARED, EVENTS
+from ecpds.engine.notices import CLEARED, EVENTS, IS_WIS2
 from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_script import scripted
 from ecpds.engine.publish_text import Subject, is_script, message_of, wants_sha512
 from ecpds.engine.telling import Teller
+from ecpds.engine.wis2_publish import NO_RECORD, Memory, NothingNew, Wis2Publisher, remember
 from ecpds.model.errors import EcpdsError, NotFound, TemplateError
 from ecpds.model.message import Message
 from ecpds.model.transfer import DataFile, Transfer
@@ -47,6 +48,7 @@ class _Batch:
     messages: list[Message] = field(default_factory=list)
     cleared: list[str] = field(default_factory=list)  # topics, before the messages
     ended: list[Settled] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)  # of WIS2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,7 @@ class Outbox:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._teller = Teller(node=core.node)
+        self.wis2 = Wis2Publisher(core)
         self._wake = asyncio.Event()
         self._draining = False
         self._is_open = False
@@ -128,11 +131,11 @@ class Outbox:
         next_due: datetime | None = None
         if not self._is_open:
             return None
-        for name in await self._core.store.read(outbox.waiting_destinations):
-            for kind, driver in self.drivers.items():
-                due = await self._destination(kind, driver, name)
-                if due is not None and (next_due is None or due < next_due):
-                    next_due = due
+        for name, kind in await self._core.store.read(outbox.waiting_queues):
+            driver = self.drivers.get(kind)
+            due = await self._destination(kind, driver, name) if driver is not None else None
+            if due is not None and (next_due is None or due < next_due):
+                next_due = due
         return next_due
 
     async def _destination(self, kind: str, driver: Driver, name: str) -> datetime | None:
@@ -161,12 +164,22 @@ class Outbox:
         except (EcpdsError, OSError) as error:
             return await self._failed(rows[0], str(error))
         core.failpoints.hit("outbox.published")
-        await core.store.write(settle_all, batch.ended, rows, self._teller, now=core.clock.now())
+        await core.store.write(settle_all, batch, rows, self._teller, now=core.clock.now())
         core.failpoints.hit("outbox.settled")
         for one in batch.ended:
             core.metrics.publications.labels(one.state).inc()
+        if rows[0].kind in IS_WIS2:
+            self._count(batch)
         core.bus.tell("outbox", rows[0].destination)
         return None
+
+    def _count(self, batch: _Batch) -> None:
+        metrics = self._core.metrics
+        if batch.messages:
+            metrics.wis2_messages.labels("out").inc(len(batch.messages))
+            metrics.wis2_published.set(self._core.clock.now().timestamp())
+        if batch.memory.records:  # data that waited for them
+            self.poke()
 
     async def _failed(self, first: Publication, reason: str) -> datetime:
         now = self._core.clock.now()
@@ -192,7 +205,9 @@ class Outbox:
         now = self._core.clock.now()
         entry = self._core.snapshot.destinations.get(row.destination)
         ended = Settled(id=row.id, state="dropped", content={})
-        if facts is None or entry is None:
+        if row.transfer is None and row.kind in IS_WIS2:
+            await self._add_wis2(batch, row, None)
+        elif facts is None or entry is None:
             batch.ended.append(replace(ended, error="the transfer or destination is gone"))
         elif row.event in GOING:
             await self._add_deleted(batch, row, facts, entry, now)
@@ -207,6 +222,9 @@ class Outbox:
         self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry, now: datetime
     ) -> None:
         batch.cleared += facts.retained
+        if row.kind in IS_WIS2:
+            await self._add_message(batch, row, facts, entry, now)
+            return
         if entry.notices is not None and row.event in entry.notices.events:
             await self._add_message(batch, row, facts, entry, now)
             return
@@ -216,33 +234,68 @@ class Outbox:
     async def _add_message(
         self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry, now: datetime
     ) -> None:
+        if row.kind in IS_WIS2:
+            await self._add_wis2(
+                batch, row, self._plain(row.id, row.created_at, row.event, facts, entry)
+            )
+            return
         try:
             subject = await self._subject(row.id, row.created_at, row.event, facts, entry)
             message = message_of(subject, now)
         except TemplateError as error:
-            reason = error.message
-            log.warning("publication cannot be made", destination=row.destination, reason=reason)
-            batch.ended.append(Settled(id=row.id, state="failed", error=error.message, content={}))
+            self._cannot(batch, row, error)
             return
         if message is None:
             text = "there is no payload"
             batch.ended.append(Settled(id=row.id, state="dropped", error=text, content={}))
             return
+        self._put(batch, row, message)
+
+    async def _add_wis2(self, batch: _Batch, row: Publication, subject: Subject | None) -> None:
+        """Add a message of WIS2, about a transfer or else about a discovery record."""
+        try:
+            if subject is None:
+                message = await self.wis2.record(row, self.base_url, batch.memory)
+            else:
+                message = await self.wis2.message(subject, subject.entry.wis2, batch.memory)
+        except NothingNew as error:
+            ended = Settled(id=row.id, state="dropped", error=error.message, content=row.content)
+            batch.ended.append(ended)
+        except TemplateError as error:
+            self._cannot(batch, row, error)
+        else:
+            self._put(batch, row, message)
+
+    def _cannot(self, batch: _Batch, row: Publication, error: TemplateError) -> None:
+        reason = error.message
+        log.warning("publication cannot be made", destination=row.destination, reason=reason)
+        batch.ended.append(Settled(id=row.id, state="failed", error=reason, content=row.content))
+
+    @staticmethod
+    def _put(batch: _Batch, row: Publication, message: Message) -> None:
         batch.messages.append(message)
+        content = shown(message) if row.transfer is not None else row.content | shown(message)
         batch.ended.append(
             Settled(
                 id=row.id, state="sent", topic=message.topic, retained=message.retain,
-                content=shown(message),
+                content=content,
             )
         )  # fmt: skip
 
     async def _subject(
         self, number: int, noted_at: datetime, event: str, facts: _Facts, entry: DestinationEntry
     ) -> Subject:
-        digest = ""
+        made = self._plain(number, noted_at, event, facts, entry)
         if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
-            digest = await self._sha512(facts.file)
-        made = Subject(
+            made = replace(made, sha512=await self._sha512(facts.file))
+        if is_script(entry.mqtt.payload):
+            return await scripted(self._core.scripts, made, self._core.clock.now())
+        return made
+
+    def _plain(
+        self, number: int, noted_at: datetime, event: str, facts: _Facts, entry: DestinationEntry
+    ) -> Subject:
+        return Subject(
             number=number,
             noted_at=noted_at,
             event=event,
@@ -252,11 +305,7 @@ class Outbox:
             entry=entry,
             node=self._core.node,
             base_url=self.base_url,
-            sha512=digest,
         )
-        if is_script(entry.mqtt.payload):
-            return await scripted(self._core.scripts, made, self._core.clock.now())
-        return made
 
     async def _sha512(self, file: DataFile) -> str:
         """Return the digest of the content in base64, computed once; empty when it is gone."""
@@ -288,6 +337,9 @@ class Outbox:
         entry = self._core.snapshot.destination(facts.transfer.destination)
         chosen = event if event in EVENTS else _likely(entry)
         now = self._core.clock.now()
+        if entry.notices is not None and entry.notices.wis2_kinds and not entry.notices.kinds:
+            subject = self._plain(0, now, event or "available", facts, entry)
+            return await self.wis2.message(subject, entry.wis2, Memory(), is_trial=True)
         message = message_of(await self._subject(0, now, chosen, facts, entry), now)
         if message is None:
             raise TemplateError("the options lead to no payload")
@@ -345,16 +397,18 @@ def facts_of(db: Connection, rows: Sequence[Publication]) -> dict[int, _Facts]:
 
 def settle_all(
     db: Connection,
-    ended: Sequence[Settled],
+    batch: _Batch,
     rows: Sequence[Publication],
     teller: Teller,
     *,
     now: datetime,
 ) -> None:
     """Store how rows ended, with a PUB event for each message."""
-    outbox.settle(db, ended, now=now)
+    outbox.settle(db, batch.ended, now=now)
+    for record in remember(db, batch.memory, now=now):
+        outbox.try_refused(db, NO_RECORD + record, now=now)
     by_id = {row.id: row for row in rows}
-    for one in ended:
+    for one in batch.ended:
         row = by_id[one.id]
         if not one.topic and one.state == "sent":
             continue

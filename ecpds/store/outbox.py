@@ -20,16 +20,11 @@ ADD = statement(
     VALUES (:kind, :destination, :transfer, :event, '{}', :now, :expires_at, :now)""",
     hot=True,
 )
-NEXT_DESTINATION = statement(
+NEXT_QUEUE = statement(
     """
-    SELECT MIN(destination) AS name FROM outbox INDEXED BY outbox_order
-    WHERE state = 'waiting' AND destination > :after""",
-    hot=True,
-)
-FIRST_DESTINATION = statement(
-    """
-    SELECT MIN(destination) AS name FROM outbox INDEXED BY outbox_order
-    WHERE state = 'waiting'""",
+    SELECT destination, kind FROM outbox INDEXED BY outbox_order
+    WHERE state = 'waiting' AND (destination, kind) > (:destination, :kind)
+    ORDER BY destination, kind LIMIT 1""",
     hot=True,
 )
 HEAD = statement(
@@ -78,6 +73,13 @@ LIST = statement("""
       AND (:destination IS NULL OR destination = :destination)
       AND (:transfer IS NULL OR transfer = :transfer)
     ORDER BY id DESC LIMIT :limit""")
+ADD_RECORD = statement("""
+    INSERT INTO outbox (kind, event, payload, due_at, created_at)
+    VALUES (:kind, :event, :payload, :now, :now)""")
+REFUSED = statement("""
+    UPDATE outbox SET state = 'waiting', tries = 0, error = '', due_at = :now
+    WHERE state = 'failed' AND error = :error
+      AND (expires_at IS NULL OR expires_at > :now)""")
 AGAIN = statement("""
     UPDATE outbox SET state = 'waiting', tries = 0, error = '', due_at = :now, sent_at = NULL
     WHERE id = :id""")
@@ -172,14 +174,28 @@ def add_deleted(
         )  # fmt: skip
 
 
-def waiting_destinations(db: Connection) -> list[str]:
-    """Return the destinations for which something waits."""
-    found: list[str] = []
-    name = db.execute(FIRST_DESTINATION.sql).fetchone()["name"]
-    while name is not None:
-        found.append(name)
-        name = db.execute(NEXT_DESTINATION.sql, {"after": name}).fetchone()["name"]
+def waiting_queues(db: Connection) -> list[tuple[str, str]]:
+    """Return destination and kind of all queues in which something waits."""
+    found: list[tuple[str, str]] = []
+    after = {"destination": "", "kind": ""}
+    while (row := db.execute(NEXT_QUEUE.sql, after).fetchone()) is not None:
+        found.append((row["destination"], row["kind"]))
+        after = {"destination": row["destination"], "kind": row["kind"]}
     return found
+
+
+def add_record(
+    db: Connection, kinds: Iterable[str], event: str, content: dict[str, Any], *, now: datetime
+) -> None:
+    """Add what is told of no transfer, such as a discovery record; it has a queue of its own."""
+    for kind in kinds:
+        values = {"kind": kind, "event": event, "payload": dump(content), "now": to_micros(now)}
+        db.execute(ADD_RECORD.sql, values)
+
+
+def try_refused(db: Connection, error: str, *, now: datetime) -> int:
+    """Let wait again what failed for exactly that reason; return how many."""
+    return db.execute(REFUSED.sql, {"error": error, "now": to_micros(now)}).rowcount
 
 
 def head(db: Connection, kind: str, destination: str, *, limit: int) -> list[Publication]:

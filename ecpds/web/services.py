@@ -22,6 +22,7 @@ from ecpds.engine.operations.retrievals import RetrievalOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
+from ecpds.engine.operations.wis2 import Wis2Operations
 from ecpds.engine.supervisor import Engine
 from ecpds.vfs.gate import PortalGate
 from ecpds.web.live import Live
@@ -60,6 +61,7 @@ class Services:
     subscribers: SubscriberOperations = field(init=False)
     access_keys: AccessKeyOperations = field(init=False)
     notices: NoticeOperations = field(init=False)
+    wis2: Wis2Operations = field(init=False)
     incidents: IncidentOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
@@ -73,6 +75,7 @@ class Services:
         self.subscribers = SubscriberOperations(self.core)
         self.access_keys = AccessKeyOperations(self.core)
         self.notices = NoticeOperations(self.engine)
+        self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 

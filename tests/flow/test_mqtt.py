@@ -45,14 +45,25 @@ class Node:
 
     async def ask(self, method: str, path: str, **arguments: Any) -> Any:
         """Call the API; return its JSON, fail on an error."""
+        status, text = await self._asked(method, path, **arguments)
+        assert status < 400, f"{status} {text}"
+        return json.loads(text) if text else None
+
+    async def refused(self, method: str, path: str, **arguments: Any) -> str:
+        """Call the API in vain; return what it says."""
+        status, text = await self._asked(method, path, **arguments)
+        assert 400 <= status < 500, f"{status} {text}"
+        return text
+
+    async def _asked(
+        self, method: str, path: str, *, extra: dict[str, str] | None = None, **arguments: Any
+    ) -> tuple[int, str]:
         url = f"{self.daemon.endpoints['monitor']}/api/v2{path}"
-        headers = {"Authorization": f"Bearer {self.daemon.token}"}
+        headers = {"Authorization": f"Bearer {self.daemon.token}", **(extra or {})}
         async with self._http.request(
             method, url, headers=headers, ssl=False, **arguments
         ) as answer:
-            text = await answer.text()
-            assert answer.status < 400, f"{answer.status} {text}"
-            return json.loads(text) if text else None
+            return answer.status, await answer.text()
 
     async def put(self, target: str, content: bytes = b"x", **fields: str) -> int:
         """Submit a file; return its transfer."""
@@ -71,6 +82,11 @@ class Node:
         assert reason == 0
         if not present:
             assert await raw.subscribe("ops/#") == [1]
+        return raw
+
+    def keep(self, raw: Raw) -> Raw:
+        """Hang up on that client too in the end."""
+        self._raws.append(raw)
         return raw
 
     def hang_up(self) -> None:

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ecpds.engine import holds
-from ecpds.engine.core import Core
+from ecpds.engine.core import Core, wis2_of
 from ecpds.engine.operations.actor import Actor, difference, record
 from ecpds.engine.operations.transfers import delete_transfer
 from ecpds.engine.publish_text import check_messages
 from ecpds.engine.ruletexts import check_loops, check_texts
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
+from ecpds.engine.wis2_text import check_wis2
 from ecpds.model.decode import Where
 from ecpds.model.destination import Destination, DestinationState
 from ecpds.model.errors import (
@@ -259,7 +260,9 @@ def check_destination(core: Core, destination: Destination, where: Where) -> Des
         raise where.at("name").error(error.message) from None
     options = core.catalogue.check(destination.options, "destination", where.at("options"))
     check_texts(destination, options, where)
-    check_messages(MqttOptions.read(options), where.at("options"))
+    mqtt = MqttOptions.read(options)
+    check_messages(mqtt, where.at("options"))
+    check_wis2(wis2_of(options, mqtt), where.at("options"))
     try:
         NO_FILTERS.of_destination(destination.filter_name, options)
     except OptionError as error:

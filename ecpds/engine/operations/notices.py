@@ -82,7 +82,8 @@ class NoticeOperations:
         """Publish a transfer now, as if the event had just happened; NotFound, BadState."""
         message = await self.preview(transfer, event)
         entry = self._core.snapshot.destination(message.destination)
-        kinds = entry.notices.kinds if entry.notices is not None else ()
+        rule = entry.notices
+        kinds = (*rule.kinds, *rule.wis2_kinds) if rule is not None else ()
         if not kinds:
             raise BadState(f"destination {entry.name} publishes nothing", status="off")
         now = self._core.clock.now()

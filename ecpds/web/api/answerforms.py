@@ -216,6 +216,11 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
         "content_type": "text?",
     }),
+    "Wis2RecordRow": ("", {
+        "id": "text", "title": "text", "changed": "time", "announced": "time?",
+    }),
+    "Wis2Finding": ("", {"requirement": "text", "severity": "text", "text": "text"}),
+    "Wis2Report": ("", {"valid": "flag", "findings": "[Wis2Finding]"}),
     "RetainedMessage": ("", {
         "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
         "content_type": "text?", "destination": "text?", "transfer": "int?",

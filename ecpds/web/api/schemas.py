@@ -248,6 +248,32 @@ class IncidentMute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wis2Record:
+    """A discovery record: WMO Core Metadata Profile 2; members that are not named here stay."""
+
+    id: str = opt("", "urn:wmo:md:CENTRE:NAME.")
+    type: str = opt("Feature", "Feature.")
+    properties: dict[str, Any] = opt(dict, "title, description, type, contacts, themes …")
+    links: tuple[Any, ...] = opt((), "One with rel items and a channel: the topic of the data.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wis2Message:
+    """A WIS2 notification message to be checked."""
+
+    message: dict[str, Any] = opt(dict, "The message.")
+    topic: str = opt("", "The topic that it came on; empty: not checked.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wis2Test:
+    """As whom the node is tried."""
+
+    login: str = opt("everyone", "User that Global Brokers have.")
+    password: Secret = opt(Secret("everyone"), "Its password.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SiteRequest:
     """A site file."""
 

@@ -33,6 +33,7 @@ from ecpds.web.api import (
     transfers,
     users,
     web_users,
+    wis2,
 )
 from ecpds.web.routes import Route
 
@@ -64,5 +65,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *node_stats.ROUTES,
     *provision.ROUTES,
     *notify.ROUTES,
+    *wis2.ROUTES,
     *incidents.ROUTES,
 )
