@@ -8,6 +8,7 @@ from benchmarks.cases import (
     flow,
     ftp,
     https,
+    modules,
     mqtt,
     s3,
     s3_portal,
@@ -26,5 +27,6 @@ ALL: tuple[Case, ...] = (
     Case(name="sftp", share=110, open=sftp.comparisons),
     Case(name="s3", share=90, open=s3.comparisons),
     Case(name="s3_portal", share=75, open=s3_portal.comparisons),
+    Case(name="modules", share=190, open=modules.comparisons),
     Case(name="mqtt", share=60, open=mqtt.comparisons),
 )
