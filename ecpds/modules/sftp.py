@@ -364,7 +364,7 @@ class SftpModule(TransferModule[SftpOptions]):
 
     async def put(self, name: str, source: ByteSource, *, offset: int = 0) -> int:
         """Write `source` to `name` from `offset` on."""
-        self.confirmed = 0
+        self.confirmed, self.proven = 0, None
         flags = wire.F_WRITE | wire.F_CREATE | (0 if offset else wire.F_TRUNCATE)
         with translated(Phase.DATA, name, RemoteName):
             request = (self._place(name), _U32.pack(flags), _NO_ATTRIBUTES)
@@ -395,18 +395,23 @@ class SftpModule(TransferModule[SftpOptions]):
                 position += len(piece)
 
     async def _finish(self, handle: bytes, pending: Pending) -> int:
-        """Set the mode, sync and close, all sent at once behind the last block."""
+        """Set the mode, sync, ask for the size, close: all sent at once behind the last block."""
         field = wire.string(handle)
         last = []
         if self._mode is not None:
             last.append(self._link.ask(wire.FSETSTAT, field, wire.mode_attributes(self._mode)))
         if self._options.fsync and wire.FSYNC in self._link.extensions:
             last.append(self._link.ask(wire.EXTENDED, wire.string(wire.FSYNC.encode()), field))
+        asked = self._link.ask(wire.FSTAT, field)
         closed = self._link.ask(wire.CLOSE, field)
         while pending:
             await self._confirm(pending)
-        for future in (*last, closed):
+        for future in last:
             wire.check(await self._within(future))
+        told = await self._within(asked)
+        wire.check(await self._within(closed))
+        with suppress(SftpStatus):  # a server without FSTAT is asked by name
+            self.proven = Fields(wire.expect(told, wire.ATTRS)).attributes().size
         return self.confirmed or 0
 
     async def _confirm(self, pending: Pending) -> None:

@@ -43,7 +43,10 @@ from ecpds.transfer.contract import (
 )
 
 PAUSES: Final = (0.1, 0.3, 0.6)
-"""Seconds between looks for the rest of a broken upload: rclone 1.75 stores it after we hung up."""
+"""Seconds until what the server has not settled is tried again.
+
+rclone 1.75 stores the rest of a broken upload after we hung up, and locks a name while it moves.
+"""
 
 UNLOCK: Final = timedelta(seconds=10)
 """Longest wait for the end of a lock after a failure; it ends by itself later."""
@@ -220,7 +223,19 @@ class WebdavModule(TransferModule[WebdavOptions]):
         await self._files.delete(self._name(name))
 
     async def rename(self, old: str, new: str, *, replace: bool) -> None:
-        """Rename by MOVE."""
+        """Rename by MOVE.
+
+        A name that is locked just now is tried again: else all of the file would be sent again.
+        """
+        for pause in PAUSES:
+            try:
+                await self._files.rename(self._name(old), self._name(new), replace=replace)
+            except RemoteTransient as error:
+                if error.remote_code != "423":
+                    raise
+            else:
+                return
+            await asyncio.sleep(pause)
         await self._files.rename(self._name(old), self._name(new), replace=replace)
 
     async def copy(self, old: str, new: str) -> None:

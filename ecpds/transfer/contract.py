@@ -260,7 +260,10 @@ class TransferModule(ABC, Generic[O]):
     """Is told `upload` as soon as it is known, so that it can be stored before the first byte."""
 
     proven: int | None = None
-    """Size of the file of the last put, if the server has itself compared a digest of all of it."""
+    """Size of the file of the last put, if the server told it behind the last byte.
+
+    Or compared a digest of all of it; `verify = "size"` then asks nothing more.
+    """
 
     digests: Mapping[str, str] = MappingProxyType({})
     """Hex digests by algorithm of what the next put brings, for servers that keep such facts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -29,7 +30,7 @@ from ecpds.modules.webdav_xml import MultiStatus, path_of
 from ecpds.transfer.contract import Target, Timeouts
 from ecpds.transfer.source import BytesSource
 from tests.peers.apache import apache
-from tests.protocol.scripted_http import ScriptedHttp, answer
+from tests.protocol.scripted_http import Request, ScriptedHttp, answer
 
 APACHE = Case(
     name="apache",
@@ -166,6 +167,23 @@ async def test_refused_uploads_are_told_by_their_class(
             with pytest.raises(RemoteError) as caught:
                 await module.put("f", BytesSource(b"x"))
         assert type(caught.value) is kind
+
+
+async def test_a_name_that_is_locked_just_now_is_tried_again() -> None:
+    """Else all of the file would be sent again."""
+    async with ScriptedHttp() as server:
+        answers = [answer(423), answer(423), answer(201)]
+
+        async def move(request: Request, writer: asyncio.StreamWriter) -> None:
+            await answers.pop(0)(request, writer)
+
+        server.routes["MOVE /f.tmp"] = move
+        async with session(server) as module:
+            await module.rename("f.tmp", "f", replace=True)
+            assert answers == []
+            server.routes["MOVE /f.tmp"] = answer(403)
+            with pytest.raises(RemoteAuth):
+                await module.rename("f.tmp", "f", replace=True)
 
 
 async def test_an_upload_under_a_lock_shows_its_token() -> None:
