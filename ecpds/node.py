@@ -166,7 +166,13 @@ def make_core(
 ) -> Core:
     """Build the shared parts."""
     volumes = [
-        Volume(one.name, one.path.absolute(), reserve=one.reserve, weight=one.weight)
+        Volume(
+            one.name,
+            one.path.absolute(),
+            reserve=one.reserve,
+            weight=one.weight,
+            groups=one.groups,
+        )
         for one in settings.volume_list
     ]
     objects = ObjectDirectory(

@@ -69,6 +69,10 @@ class VolumeSettings:
     path: Path = opt(Path(), "Directory.", reload=False)
     reserve: ByteCount = opt(ByteCount(64 * 1024 * 1024), "Kept free.")
     weight: int = opt(100, "Share of new files, relative.", low=0, high=1_000_000)
+    groups: tuple[str, ...] = opt(
+        (), "Only for new files of these storage groups (transfer_group), which go nowhere else.",
+        reload=False,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,15 @@ from typing import Any, ClassVar, Final
 from ecpds.base.logs import get_logger
 from ecpds.engine.acquisition_run import Decided, Run, Taker
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
-from ecpds.engine.submit import OnDuplicate, Plan, Registered, Submission, plan, register
+from ecpds.engine.submit import (
+    OnDuplicate,
+    Plan,
+    Registered,
+    Submission,
+    plan,
+    register,
+    storage_group,
+)
 from ecpds.model.errors import EcpdsError
 from ecpds.model.metadata import parse_metadata
 from ecpds.model.search import Search
@@ -112,12 +120,12 @@ class Registering(Taker):
         now, snapshot = self._core.clock.now(), self._core.snapshot
         name = self._entry.name
         try:
-            content = await self._stored(found.inline_body)
+            content = await self._stored(found.inline_body, choice.target)
             given = submission_of(choice, search, self._host, name, how, content)
             made = [plan(given, snapshot, now)]
             if found.inline_message is not None:
                 extra = choice.target + search.options.payload_extension
-                message = await self._stored(found.inline_message)
+                message = await self._stored(found.inline_message, extra)
                 note = replace(
                     given, target=extra, unique_name=extra, content=message, event=False,
                     size=len(found.inline_message), on_duplicate="overwrite", no_retrieval=False,
@@ -129,10 +137,11 @@ class Registering(Taker):
             return []
         return made
 
-    async def _stored(self, body: bytes | None) -> Stored | None:
+    async def _stored(self, body: bytes | None, target: str) -> Stored | None:
         if body is None:
             return None
-        upload = self._core.objects.create(len(body))
+        group = storage_group(self._entry, target)
+        upload = self._core.objects.create(len(body), group=group)
         try:
             upload.write(body)
             return await self._core.objects.seal(upload)

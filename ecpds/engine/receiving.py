@@ -63,7 +63,7 @@ class Halves:
         version = await self._version(file, host, module)
         upload = await self._earlier(file, host, version) if version else None
         if upload is None:
-            upload = self._core.objects.create(max(file.size, 0))
+            upload = self._core.objects.create(max(file.size, 0), group=file.transfer_group)
         at = upload.received
         receiving = Receiving(file, host, upload, version, recorded=at, begun_at=at)
         if version:

@@ -239,7 +239,7 @@ class RetrievalScheduler:
         self, module: TransferModule[Any], file: DataFile, watch: Watch, meter: Meter, expected: int
     ) -> tuple[Stored, str]:
         """Fetch the files that the source lists, one behind the other."""
-        upload = self._core.objects.create(max(file.size, 0))
+        upload = self._core.objects.create(max(file.size, 0), group=file.transfer_group)
         try:
             sink = UploadSink(upload, self._core.threads)
             _, peer = await fetch_listed(

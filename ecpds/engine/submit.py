@@ -257,6 +257,12 @@ def standby_after(file: DataFile, one: Transfer, entry: DestinationEntry | None)
     return _standby(file.standby, forced or entry.scheduler.standby)
 
 
+def storage_group(entry: DestinationEntry, target: str) -> str:
+    """Return the storage group of what is about to come to a destination under that name."""
+    group = entry.scheduler.transfer_group or entry.destination.transfer_group
+    return group if entry.force is None else entry.forced(target).transfer_group or group
+
+
 def _group(submission: Submission, entry: DestinationEntry, forced: ForceSettings) -> str:
     """Return the storage group of a new file."""
     return (

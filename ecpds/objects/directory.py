@@ -72,6 +72,11 @@ class ObjectDirectory:
         failpoints: Failpoints | None = None,
     ) -> None:
         self._volumes = {volume.name: volume for volume in volumes}
+        self._for_all = [volume for volume in volumes if not volume.groups] or list(volumes)
+        self._by_group: dict[str, list[Volume]] = {}
+        for volume in volumes:
+            for group in volume.groups:
+                self._by_group.setdefault(group, []).append(volume)
         self._threads = threads
         self._clock = clock
         self._durable = durability == "full"
@@ -98,9 +103,12 @@ class ObjectDirectory:
         except KeyError:
             raise NotFound(f"volume {name!r} is not configured") from None
 
-    def create(self, size: int | None = None, *, only: Iterable[str] = ()) -> Upload:
-        """Begin an object of about `size` bytes on a volume with room; StorageFull if none has."""
-        volume = self._choose(size or 0, frozenset(only))
+    def create(self, size: int | None = None, *, group: str = "") -> Upload:
+        """Begin an object of about `size` bytes on a volume with room; StorageFull if none has.
+
+        A storage group with volumes of its own uses only these, all others use the rest.
+        """
+        volume = self._choose(size or 0, self._by_group.get(group, self._for_all))
         key, name = self._new_key()
         path = f"{volume.temporary_text}/{name}"
         try:
@@ -166,8 +174,7 @@ class ObjectDirectory:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return Upload(place, f"{self._clock.now():%Y%m%d/%H}/{name}", path, descriptor)
 
-    def _choose(self, size: int, only: frozenset[str]) -> Volume:
-        allowed = [v for v in self._volumes.values() if not only or v.name in only]
+    def _choose(self, size: int, allowed: Sequence[Volume]) -> Volume:
         rooms = [(volume, volume.room) for volume in allowed]
         fitting = [(volume, room) for volume, room in rooms if room > max(size, 0)]
         if not fitting:

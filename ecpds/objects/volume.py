@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Collection
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -20,8 +21,17 @@ class Volume:
     hold up anybody.  `room` may therefore be half a second old; sealing looks itself.
     """
 
-    def __init__(self, name: str, path: Path, *, reserve: int = 0, weight: int = 100) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        *,
+        reserve: int = 0,
+        weight: int = 100,
+        groups: Collection[str] = (),
+    ) -> None:
         self.name = name
+        self.groups = groups
         self.path = path
         self.path_text = str(path)  # opened for every small file
         self.temporary_text = str(path / "tmp")

@@ -281,9 +281,11 @@ class S3Objects(PortalSession, ObjectSession):
 
     # --- content that is there already --------------------------------------------------
 
-    def _upload(self, prepared: uploads.Prepared, size: int | None, offset: int) -> Upload:
+    def _upload(
+        self, order: uploads.Order, prepared: uploads.Prepared, size: int | None, offset: int
+    ) -> Upload:
         ready, self._ready = self._ready, None
-        return super()._upload(prepared, size, offset) if ready is None else ready
+        return super()._upload(order, prepared, size, offset) if ready is None else ready
 
 
 def made_directory(db: Connection, entry: DestinationEntry, inner: str) -> Directory:

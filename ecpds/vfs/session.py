@@ -14,6 +14,7 @@ from functools import partial
 from typing import Final
 
 from ecpds.engine.core import DestinationEntry
+from ecpds.engine.submit import storage_group
 from ecpds.model.account import Permission, Profile, Protocol
 from ecpds.model.errors import Denied, IsDirectory, NotFound, Stopping, Unsupported
 from ecpds.objects.upload import Upload
@@ -297,7 +298,7 @@ class PortalSession(Session):
                 registered=self._registered,
             )  # fmt: skip
             upload = (
-                self._upload(prepared, size, offset)
+                self._upload(order, prepared, size, offset)
                 if content is None
                 else await self._linked(content)
             )
@@ -369,10 +370,10 @@ class PortalSession(Session):
         parent = order.target.rpartition("/")[0]
         return self._rights.allows(Permission.MKDIR, place.destination, parent)
 
-    def _upload(self, prepared: Prepared, size: int | None, offset: int) -> Upload:
+    def _upload(self, order: Order, prepared: Prepared, size: int | None, offset: int) -> Upload:
         objects = self._services.core.objects
         if not offset or prepared.parked is None:
-            return objects.create(size)
+            return objects.create(size, group=storage_group(order.entry, order.target))
         volume, temporary, _ = prepared.parked
         try:
             return objects.reopen(volume, temporary, offset)

@@ -86,7 +86,7 @@ async def test_schedulers_2_which_pairs_there_are(
     async with small_node(tmp_path) as node:
         await host(node, "feed", **({"role": HostRole.ACQUISITION} | given))
         for name in "DE":  # each has a clock of its own
-            fields = {"acquisition": True, "hosts": ("feed",)} | destination
+            fields: dict[str, Any] = {"acquisition": True, "hosts": ("feed",)} | destination
             await node.destination(name, **fields)
         found = {key for key in node.engine._wanted() if key[0] == "acquisition"}
         assert found == ({("acquisition", name, "feed") for name in "DE"} if runs else set())

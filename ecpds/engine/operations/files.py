@@ -12,7 +12,7 @@ from datetime import datetime
 from ecpds.engine.core import Snapshot
 from ecpds.engine.operations.actor import Actor
 from ecpds.engine.operations.transfers import TransferOperations
-from ecpds.engine.submit import Registered, Submission
+from ecpds.engine.submit import Registered, Submission, storage_group
 from ecpds.engine.supervisor import Engine, Told
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import BadState, EcpdsError, NotFound, NotStored, StoreError
@@ -132,12 +132,14 @@ class FileOperations:
 
     # --- submission -------------------------------------------------------------------------
 
-    def begin(self, size: int | None = None) -> Upload:
+    def begin(self, size: int | None = None, *, destination: str = "", target: str = "") -> Upload:
         """Begin an upload of about `size` bytes; StorageFull.  The caller discards or submits it.
 
         `upload.write` runs in the loop: hand over blocks of up to 1 MiB.
         """
-        return self._core.objects.create(size)
+        entry = self._core.snapshot.destinations.get(destination)
+        group = storage_group(entry, target) if entry is not None else ""
+        return self._core.objects.create(size, group=group)
 
     async def submit(self, submission: Submission, upload: Upload) -> Registered:
         """Make the upload durable and register it; this is the acknowledgement.

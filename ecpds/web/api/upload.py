@@ -77,7 +77,9 @@ async def _receive(call: Call, form: Multipart, texts: Mapping[str, str]) -> Upl
     length = call.request.content_length
     if limit is not None and length is not None and length > limit + MOST:
         raise _too_large(texts, limit)
-    upload = call.services.files.begin(length)
+    upload = call.services.files.begin(
+        length, destination=texts.get("destination", ""), target=texts.get("target", "")
+    )
     try:
         async for block in form.blocks():
             if limit is not None and upload.received + len(block) > limit:
