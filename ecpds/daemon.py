@@ -157,6 +157,7 @@ class Daemon:
             templates=shared("templates"),
             endpoints=lambda: self._endpoints,
             ready=lambda: self.ready_checks(core),
+            reload=lambda: self.reload(node),
         )
         mqtt = await self._start_mqtt(node, gate, tls)
         portal = self._https = HttpsPortal(
@@ -366,7 +367,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload, node)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.reload(node))
         try:
             yield
         finally:
@@ -379,14 +380,17 @@ class Daemon:
             self._hurry.set()
         self._stopping.set()
 
-    def reload(self, node: Node) -> None:
-        """Read settings and certificates anew; on any error the old ones go on."""
+    def reload(self, node: Node) -> str:
+        """Read settings and certificates anew; on any error the old ones go on.
+
+        Returns why nothing was changed, an empty text when it was.
+        """
         try:
             settings = load(self._config)
             node.certificates.reload()
         except EcpdsError as error:
             log.error("reload refused", reason=error.message)  # noqa: TRY400 - text is enough
-            return
+            return error.message
         node.core.settings = settings
         if self._https is not None:
             self._https.take(settings.portal.https)
@@ -394,6 +398,7 @@ class Daemon:
             s3.take(settings.portal.s3)
         self.settings = settings
         log.info("reloaded")
+        return ""
 
     # --- health ---------------------------------------------------------------------------------
 

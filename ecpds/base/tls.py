@@ -70,6 +70,16 @@ class Certificates:
         self._paths = (certificate, key)
         self._context = self._load()
 
+    @property
+    def certificate(self) -> Path:
+        """Return the file of the certificate with its chain."""
+        return self._paths[0]
+
+    @property
+    def key(self) -> Path:
+        """Return the file of the private key."""
+        return self._paths[1]
+
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2

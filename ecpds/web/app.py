@@ -55,6 +55,7 @@ class Monitor:
         templates: Path,
         endpoints: Callable[[], Mapping[str, str]],
         ready: Ready,
+        reload: Callable[[], str] = lambda: "nothing can be reloaded here",
     ) -> None:
         """Nothing is read and nothing listens before `start`.
 
@@ -68,6 +69,7 @@ class Monitor:
         self._templates = templates
         self._endpoints = endpoints
         self._ready = ready
+        self._reload = reload
         self._accounts = AccountOperations(engine)
         self._logins = Logins(self._core, self._accounts, self._failed, monotonic)
         self.routes: tuple[Route, ...] = (
@@ -122,6 +124,7 @@ class Monitor:
             endpoints=self._endpoints,
             ready=self._ready,
             routes=self.routes,
+            reload=self._reload,
         )
 
     def _application(self, door: Door) -> web.Application:

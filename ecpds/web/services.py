@@ -16,6 +16,7 @@ from ecpds.engine.operations.groups import GroupOperations
 from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.operations.incidents import IncidentOperations
 from ecpds.engine.operations.jobs import JobOperations
+from ecpds.engine.operations.node import NodeOperations
 from ecpds.engine.operations.notices import NoticeOperations
 from ecpds.engine.operations.products import ProductOperations
 from ecpds.engine.operations.retrievals import RetrievalOperations
@@ -52,6 +53,7 @@ class Services:
     endpoints: Callable[[], Mapping[str, str]]
     ready: Ready
     routes: tuple[Route, ...] = field(default=())
+    reload: Callable[[], str] = field(default=lambda: "nothing can be reloaded here")
     groups: GroupOperations = field(init=False)
     jobs: JobOperations = field(init=False)
     products: ProductOperations = field(init=False)
@@ -63,6 +65,7 @@ class Services:
     notices: NoticeOperations = field(init=False)
     wis2: Wis2Operations = field(init=False)
     incidents: IncidentOperations = field(init=False)
+    node: NodeOperations = field(init=False)
     pulse: Pulse = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +80,7 @@ class Services:
         self.notices = NoticeOperations(self.engine)
         self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
+        self.node = NodeOperations(self.core, self.reload)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property

@@ -30,10 +30,12 @@ from ecpds.web.pages import (
     sessions,
     statistics,
     storage,
+    system,
     transfer,
     transfers,
     users,
     users_form,
+    webusers,
 )
 from ecpds.web.pages.rows import READ as READ_TRANSFERS
 from ecpds.web.rights import OPEN
@@ -89,5 +91,7 @@ routes: Final = (
     *notify.ROUTES,
     *events.ROUTES,
     *incidents.ROUTES,
+    *system.ROUTES,
+    *webusers.ROUTES,
     _post("/theme", OPEN, frame.set_theme, "Light or dark colours."),
 )  # fmt: skip
