@@ -62,8 +62,9 @@ cover: venv peers ## branch coverage of everything but crash and browser tests
 		--ignore tests/crash --ignore tests/browser $(ARGS)
 	@$(BIN)/python -m coverage report --skip-covered --sort cover
 
-docs: venv ## write docs/reference from the declarations in the code
+docs: venv ## write docs/reference and docs/man from the declarations in the code
 	@$(BIN)/python -m docs.reference
+	@$(BIN)/python -m docs.manpages
 
 package: venv ## wheel and sdist into dist/, tried out in an empty environment
 	@$(BIN)/python -m pip install --quiet build

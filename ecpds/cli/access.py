@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 ANSWER_TIME: Final = 60.0  # seconds
 SETTINGS: Final = Path("ecpds.toml")
-PROFILE_KEYS: Final = ("server", "token", "token_file", "ca", "insecure")
+PROFILE_KEYS: Final = ("server", "token", "token_file", "ca", "certificate", "insecure")
+DEFAULT: Final = "default"  # profile of commands that nothing else tells their node
 _BARE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 
@@ -47,7 +48,8 @@ class Access:
     token: str = ""
     ca: Path | None = None
     insecure: bool = False
-    own: Path | None = None  # certificate of the node on this data directory, trusted as it is
+    own: Path | None = None  # certificate of one node, trusted as it is
+    scheme: str = "Bearer"  # of the credential
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -142,9 +144,14 @@ def _checked(found: Access) -> Access:
     return found
 
 
-def _with_profile(found: Access, name: str) -> Access:
+def profile_path(name: str) -> Path:
+    """Return the file of a profile."""
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    path = folder / "ecpds" / f"{name}.toml"
+    return folder / "ecpds" / f"{name}.toml"
+
+
+def _with_profile(found: Access, name: str) -> Access:
+    path = profile_path(name)
     try:
         profile: dict[str, Any] = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
@@ -159,11 +166,13 @@ def _with_profile(found: Access, name: str) -> Access:
     if not token and "token_file" in profile:
         token = read_text(path.parent / profile["token_file"])
     ca = path.parent / profile["ca"] if "ca" in profile else None
+    own = path.parent / profile["certificate"] if "certificate" in profile else None
     return replace(
         found,
         server=found.server or profile.get("server", ""),
         token=found.token or token,
         ca=found.ca or ca,
+        own=None if found.server or found.ca or found.insecure else own,
         insecure=found.insecure or profile.get("insecure", False),
     )
 
@@ -175,6 +184,8 @@ def _with_data_directory(found: Access, args: Namespace) -> Access:
     settings = load(path)
     data_dir = settings.data_dir
     if path is None and not data_dir.exists():
+        if not found.server and profile_path(DEFAULT).exists():
+            return _with_profile(found, DEFAULT)
         raise CommandError("no server given: use --server, ECPDS_SERVER or --config", Exit.USAGE)
     if not found.server:
         server = _endpoint(data_dir)

@@ -184,7 +184,8 @@ class Client:
         headers: Mapping[str, str],
         body: Iterable[bytes] | Form,
     ) -> http.client.HTTPResponse:
-        given = {"Authorization": f"Bearer {self._access.token}", "Accept": "application/json"}
+        credential = f"{self._access.scheme} {self._access.token}"
+        given = {"Authorization": credential, "Accept": "application/json"}
         given |= headers
         whole = False
         try:

@@ -57,6 +57,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "backup": ("backup", "make, check and restore backups of a node"),
     "fsck": ("fsck", "compare the store of a node with its disks"),
     "doctor": ("doctor", "look at everything that a node needs"),
+    "login": ("login", "keep address and token of a node under a name"),
+    "logout": ("login", "forget a node"),
     "completion": ("completion", "complete words in a shell"),
     "version": ("version", "print the release"),
 }
