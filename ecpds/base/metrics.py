@@ -92,6 +92,9 @@ class Metrics:
             "ecpds_mqtt_dropped_total", "Messages dropped from full queues", registry=registry
         )
         self.mqtt_retained = Gauge("ecpds_mqtt_retained", "Retained messages", registry=registry)
+        self.webhooks = Counter(
+            "ecpds_webhook_requests_total", "Requests to webhooks", ["result"], registry=registry
+        )
         self.publications = Counter(
             "ecpds_publications_total", "Publications ended", ["result"], registry=registry
         )

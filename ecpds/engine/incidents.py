@@ -16,7 +16,7 @@ from ecpds.engine.telling import Teller
 from ecpds.model.errors import ConfigError
 from ecpds.model.status import StoredState
 from ecpds.objects.volume import Volume
-from ecpds.store import incidents
+from ecpds.store import incidents, webhooks
 from ecpds.store.db import Connection
 from ecpds.store.incidents import Problem
 
@@ -151,6 +151,9 @@ class Incidents:
                 found.append(_of("certificate", "certificate", "tls", "error", text))
             else:
                 found += certificate_problem(ends, now)
+        for name, why in await self._core.store.read(webhooks.given_up):
+            text = f"switched off because it failed for days: {why}"
+            found.append(_of("webhook", "webhook", name, "warning", text))
         return found
 
 

@@ -24,7 +24,7 @@ from ecpds.engine.telling import Teller
 from ecpds.store import accounts
 from ecpds.vfs.gate import PortalGate
 from ecpds.web import pages, system
-from ecpds.web.api import table
+from ecpds.web.api import events, table
 from ecpds.web.apiv1 import table as v1
 from ecpds.web.door import Door, Peers
 from ecpds.web.listener import CLOSE_PATIENCE, WebListener
@@ -36,6 +36,7 @@ from ecpds.web.routes import Route, check_table
 from ecpds.web.services import Ready, Services
 from ecpds.web.statics import Statics
 
+ENDLESS: Final = frozenset({"/live", events.PATH})  # no HEAD for these
 READ_BUFFER: Final = 512 * 1024  # bytes of an upload that may wait to be written
 
 
@@ -85,6 +86,7 @@ class Monitor:
         self._group: asyncio.TaskGroup | None = None
         self._live: asyncio.Task[None] | None = None
         self._jobs: asyncio.Task[None] | None = None
+        self._hooks: asyncio.Task[None] | None = None
 
     async def _failed(self, peer: str, name: str, why: str) -> None:
         """Count a failed credential towards a ban; an unknown name counts more."""
@@ -123,6 +125,7 @@ class Monitor:
             statics=statics,
             endpoints=self._endpoints,
             ready=self._ready,
+            again=self._logins.again,
             routes=self.routes,
             reload=self._reload,
         )
@@ -133,7 +136,7 @@ class Monitor:
         for route in self.routes:
             handler = door.handler(route)
             app.router.add_route(route.method, route.path, handler, expect_handler=ask_later)
-            if route.method == "GET" and route.path != "/live":
+            if route.method == "GET" and route.path not in ENDLESS:
                 app.router.add_route("HEAD", route.path, handler)
         return app
 
@@ -178,6 +181,9 @@ class Monitor:
         self._jobs = self._group.create_task(
             supervise("jobs", services.jobs.run, self._core.clock), name="jobs"
         )
+        self._hooks = self._group.create_task(
+            supervise("webhooks", services.hooks.run, self._core.clock), name="webhooks"
+        )
         services.pulse.start()
         return places
 
@@ -185,6 +191,7 @@ class Monitor:
         """Accept nobody any more, end live pages, and wait for the requests that run."""
         if self._services is not None:
             self._services.live.close()
+            self._services.streams.close()
         if self._listener is not None:
             await self._listener.drain()
         if self._runner is not None and self._runner.server is not None:
@@ -194,6 +201,7 @@ class Monitor:
         """End everything now; may be called twice."""
         if self._services is not None:
             self._services.live.close()
+            self._services.streams.close()
             self._services.pulse.stop()
         if self._listener is not None:
             await self._listener.close()
@@ -203,6 +211,8 @@ class Monitor:
             self._live.cancel()
         if self._jobs is not None:
             self._jobs.cancel()
+        if self._hooks is not None:
+            self._hooks.cancel()
         group, self._group = self._group, None
         if group is not None:
             await group.__aexit__(None, None, None)

@@ -23,7 +23,7 @@ HEADER: Final = "Idempotency-Key"
 KEPT_FOR: Final = timedelta(hours=24)
 KEY: Final = re.compile(r"[\x21-\x7e]{1,128}")
 LONGEST: Final = 256 * 1024  # bytes of an answer that is kept
-SECRETS: Final = frozenset({"NewToken", "NewPassword", "NewS3Key"})
+SECRETS: Final = frozenset({"NewToken", "NewPassword", "NewS3Key", "NewWebhook"})
 _KEPT_HEADERS: Final = ("Content-Type", "ETag", "Location")
 
 Handle = Callable[[Call], Awaitable[web.StreamResponse]]

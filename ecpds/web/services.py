@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from ecpds.engine.core import Core
@@ -24,14 +24,19 @@ from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.operations.wis2 import Wis2Operations
+from ecpds.engine.operations.webhooks import WebhookOperations
 from ecpds.engine.supervisor import Engine
+from ecpds.engine.webhooks import Webhooks
 from ecpds.vfs.gate import PortalGate
+from ecpds.web.eventstream import EventStreams, owner_may_know
 from ecpds.web.live import Live
 from ecpds.web.pulse import Pulse
 from ecpds.web.render import Renderer
+from ecpds.web.rights import Caller
 from ecpds.web.routes import Route
 from ecpds.web.statics import Statics
 
+Again = Callable[[Caller], Awaitable[Caller | None]]  # who asks as it is now
 Ready = Callable[[], dict[str, dict[str, object]]]
 
 
@@ -52,6 +57,7 @@ class Services:
     statics: Statics
     endpoints: Callable[[], Mapping[str, str]]
     ready: Ready
+    again: Again
     routes: tuple[Route, ...] = field(default=())
     reload: Callable[[], str] = field(default=lambda: "nothing can be reloaded here")
     groups: GroupOperations = field(init=False)
@@ -67,6 +73,9 @@ class Services:
     incidents: IncidentOperations = field(init=False)
     node: NodeOperations = field(init=False)
     pulse: Pulse = field(init=False)
+    streams: EventStreams = field(init=False)
+    hooks: Webhooks = field(init=False)
+    webhooks: WebhookOperations = field(init=False)
 
     def __post_init__(self) -> None:
         self.groups = GroupOperations(self.engine)
@@ -81,6 +90,9 @@ class Services:
         self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
         self.node = NodeOperations(self.core, self.reload)
+        self.streams = EventStreams()
+        self.hooks = Webhooks(self.core, owner_may_know)
+        self.webhooks = WebhookOperations(self.core, self.hooks.poke)
         self.pulse = Pulse(self.core.metrics, self.core.clock)
 
     @property

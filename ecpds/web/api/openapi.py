@@ -217,6 +217,9 @@ def _success(route: Route) -> Schema:
     if route.answer == "bytes":
         binary = {"schema": {"type": "string", "format": "binary"}}
         return {"description": "The content.", "content": {"application/octet-stream": binary}}
+    if route.answer == "events":
+        stream = {"schema": {"type": "string"}}
+        return {"description": "Events, endless.", "content": {"text/event-stream": stream}}
     return {
         "description": route.summary,
         "content": {"application/json": {"schema": _named(route.answer, "Answer")}},

@@ -10,6 +10,7 @@ from ecpds.web.api import (
     api_users,
     catalogue,
     destinations,
+    events,
     explain,
     files,
     groups,
@@ -33,6 +34,7 @@ from ecpds.web.api import (
     transfers,
     users,
     web_users,
+    webhooks,
     wis2,
 )
 from ecpds.web.routes import Route
@@ -63,6 +65,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     *site.ROUTES,
     *node.ROUTES,
     *node_stats.ROUTES,
+    *events.ROUTES,
+    *webhooks.ROUTES,
     *provision.ROUTES,
     *notify.ROUTES,
     *wis2.ROUTES,
