@@ -161,6 +161,16 @@ class FtpModule(TransferModule[FtpOptions]):
         size = _size(reply)
         return Entry(kind=Kind.FILE, name=name, size=size, mtime=await self._modified(name))
 
+    async def size(self, name: str) -> int | None:
+        """Return the size alone: SIZE, without the time that `stat` would ask for."""
+        if "MLST" not in self._session.abilities:
+            reply = await self._session.control.ask(f"SIZE {argument(name)}")
+            if reply.positive:
+                return _size(reply)
+            if reply.code not in _UNKNOWN:
+                raise refusal(reply, f"size of {name!r}", Phase.VERIFY, missing=True)
+        return (await self.stat(name)).size
+
     async def _modified(self, name: str) -> datetime | None:
         if "MDTM" not in self._session.abilities:
             return None

@@ -259,7 +259,7 @@ class _Delivery:
     async def _size_of(self, name: str) -> int:
         """Return the size of a remote file, -1 if there is none."""
         try:
-            return (await self._module.stat(name)).size or 0
+            return await self._module.size(name) or 0
         except RemoteMissing:
             return -1
 
@@ -294,7 +294,7 @@ class _Delivery:
         if self._rules.verify == "size" and self._module.proven == expected:
             return expected
         try:
-            there = (await self._module.stat(self._written)).size
+            there = await self._module.size(self._written)
         except RemoteMissing:
             raise RemoteVerify(
                 f"{self._written!r} is not there after the transfer", phase=Phase.VERIFY

@@ -12,7 +12,9 @@ from ecpds.transfer.contract import TransferModule
 
 log = get_logger(__name__)
 
-ACTS: Final = ("stat", "open_local", "put", "rename", "delete", "mkdir", "rmdir", "checksum")
+ACTS: Final = (
+    "stat", "size", "open_local", "put", "rename", "delete", "mkdir", "rmdir", "checksum",
+)  # fmt: skip
 STREAMS: Final = ("list", "get")
 
 
