@@ -177,7 +177,9 @@ class AcquisitionScheduler:
             goes_on=self._may_go_on,
         )
         options = host.acquisition
-        limit = options.maximum_duration if options.interrupt_slow else None
+        limit = options.maximum_duration if options.interrupt_slow else timedelta(0)
+        if limit is None:
+            limit = self._core.settings.scheduler.acquisition_maximum
         async with asyncio.timeout(limit.total_seconds() if limit else None):
             if names:
                 await discovery.run_names([(one.search, one.name) for one in names], run)

@@ -108,9 +108,10 @@ class AcquisitionOptions(OptionFamily):
     list_max_threads: int = opt(
         100, "Such lots at a time; more than 8 count as 8.", key="listMaxThreads", low=1
     )
-    maximum_duration: timedelta = opt(
-        timedelta(minutes=10), "Longest run.", key="maximumDuration", low=0
-    )
+    maximum_duration: timedelta | None = opt(
+        None, "Longest run, 0 unlimited; scheduler.acquisition_maximum.", key="maximumDuration",
+        low=0,
+    )  # fmt: skip
     interrupt_slow: bool = opt(True, "End a run that is longer.", key="interruptSlow")
     debug: bool = opt(False, "Detailed log.")
 

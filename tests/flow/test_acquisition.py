@@ -7,6 +7,7 @@ import os
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -265,12 +266,19 @@ class held:  # noqa: N801 - a context manager
         setattr(self._module, "list", self._list)  # noqa: B010
 
 
-async def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["host", "node"])
+async def test_a_run_ends_when_its_time_is_over(tmp_path: Path, by: str) -> None:
     async with bench(tmp_path) as made:
         made.lay("a")
         await made.wait(done(1))
         with held(made):
-            await made.apply(quiet(made, **{"acquisition.maximumDuration": "100ms"}))
+            if by == "host":
+                await made.apply(quiet(made, **{"acquisition.maximumDuration": "100ms"}))
+            else:
+                settings = made.node.core.settings
+                short = replace(settings.scheduler, acquisition_maximum=timedelta(seconds=0.1))
+                made.node.core.settings = replace(settings, scheduler=short)
+                await HostOperations(made.node.engine).acquire("feed", ANN)
             scheduler = made.node.engine.acquisitions["D", "feed"]
             async with asyncio.timeout(10):
                 while not (scheduler.last and scheduler.last.errors == ["time is over"]):
