@@ -38,6 +38,10 @@ POINTS = (
     "outbox.prepared",
     "outbox.published",
     "outbox.settled",
+    "mail.posted",
+    "check.written",
+    "recovering.started",
+    "sink.sent",
 )
 
 

@@ -59,6 +59,7 @@ class HostChecks:
             log.warning("host check failed", host=entry.name, reason=error)
         else:
             self._breakers.succeeded(entry.name)
+        self._core.failpoints.hit("check.written")
         now = self._core.clock.now()
         await self._core.store.write(hosts.checked, entry.name, error=error, now=now)
         self._core.bus.tell("host", entry.name)

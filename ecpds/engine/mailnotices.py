@@ -67,6 +67,7 @@ class MailNotices:
             return False
         for name, letter in self._letters(wanted, steps, changes).items():
             await self._post(wanted[name], letter)
+        self._core.failpoints.hit("mail.posted")
         self._seen = seen
         await self._core.store.write_lazily(site.set_meta, KEY, f"{seen[0]} {seen[1]}")
         return True

@@ -54,6 +54,7 @@ class Recovering:
             now = self._core.clock.now()
             self._breakers.succeeded(host.name)
             if await self._core.store.write(start_again, entry.name, host.name, self._teller, now):
+                self._core.failpoints.hit("recovering.started")
                 log.info("destination goes on", destination=entry.name, host=host.name)
                 self._core.bus.tell("configuration", entry.name)
             return

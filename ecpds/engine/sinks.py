@@ -92,6 +92,7 @@ class Feeder:
             ]
             if wanted:
                 await self._told(wanted)
+                self._core.failpoints.hit("sink.sent")
             place = rows[-1][0]
             await self._core.store.write_aside(sinks.set_place, self.name, place)
         return place

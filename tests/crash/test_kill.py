@@ -30,6 +30,8 @@ RANDOM_KILLS = int(os.environ.get("ECPDS_RANDOM_KILLS", "100"))
 QUIET = {"retention.marked", "retention.removed"}
 ELSEWHERE = {"outbox.prepared", "outbox.published", "outbox.settled"}  # test_mqtt_kill.py
 ELSEWHERE |= {"copy.made", "job.acted", "job.saved"}  # test_kill_copies.py
+# test_kill_watches.py
+ELSEWHERE |= {"mail.posted", "check.written", "recovering.started", "sink.sent"}
 
 
 @asynccontextmanager

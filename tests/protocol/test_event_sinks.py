@@ -314,12 +314,19 @@ async def test_the_daemon_tells_that_it_starts_and_stops(tmp_path: Path) -> None
     """SYS; a sink of the configuration gets it, what the stop tells at the next start."""
     daemon = DaemonProcess(tmp_path)
     daemon.config.write_text('[[events.sinks]]\nname = "out"\nurl = "stdout:"\n')
+
+    def told() -> list[str]:
+        """Return what was on standard output of all lives."""
+        lines = (tmp_path / "daemon.log").read_text().splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [one["action"] for one in found if one["type"] == "SYS"]
+
     try:
-        for _ in range(2):
+        for count in (1, 2):
             await daemon.start()
-            await until(lambda: '"action":"start"' in daemon.log())
+            await until(lambda wanted=count: told().count("start") == wanted)  # type: ignore[misc]
             await daemon.stop()
-        assert daemon.log().count('"type":"SYS"') == 2  # a log of each start: stop, start
+        assert told() == ["start", "stop", "start"]
     finally:
         await daemon.stop()
     lines = (daemon.data / "log" / "events.jsonl").read_text().splitlines()
