@@ -11,7 +11,6 @@ Spec: transfer-modules.md 4.6.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
 import threading
@@ -20,6 +19,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
+from ecpds.base.checksums import Digest, new_digest
 from ecpds.base.threads import Threads
 from ecpds.model.compression import (
     Compression,
@@ -157,7 +157,7 @@ class CompressedSource(ByteSource):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield compressed blocks from `offset` on."""
         self.made = 0
-        running = {name: hashlib.new(name, usedforsecurity=False) for name in self._algorithms}
+        running = {name: new_digest(name) for name in self._algorithms}
         press = _Press(self._content, self._total, self._squeeze, self._threads)
         try:
             while (chunk := await press.next()) is not None:
@@ -180,7 +180,7 @@ class CompressedSource(ByteSource):
             raise SourceBroke(f"the compressed content has {self.made} bytes, not {self.offset}")
 
 
-def _update(running: Mapping[str, hashlib._Hash], chunk: bytes) -> None:
+def _update(running: Mapping[str, Digest], chunk: bytes) -> None:
     for one in running.values():
         one.update(chunk)
 

@@ -9,7 +9,6 @@ is ever deleted.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
+from ecpds.base.checksums import ALGORITHMS, new_digest
 from ecpds.base.clock import Clock
 from ecpds.model.errors import (
     ConnectionLost,
@@ -406,9 +406,9 @@ async def remote_digest(module: TransferModule[Any], name: str, algorithm: str) 
         found = await module.checksum(name, algorithm)
         if found is not None:
             return found
-    if algorithm not in hashlib.algorithms_guaranteed:
+    if algorithm not in ALGORITHMS:
         raise RemoteConfig(f"no way to verify {algorithm!r}", phase=Phase.VERIFY)
-    digest = hashlib.new(algorithm, usedforsecurity=False)
+    digest = new_digest(algorithm)
     async for block in module.get(name):
         digest.update(block)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from ecpds.model.status import TransferStatus
 from ecpds.store import files
 from tests.flow.test_engine import Bench, bench, plain
+from tests.waiting import until
 
 S = TransferStatus
 CONTENT = b"0123456789" * 50_000
@@ -94,3 +96,48 @@ async def test_a_command_fetches_the_content(tmp_path: Path) -> None:
         assert file is not None
         assert file.size == len(CONTENT)
         assert (rig.out / "x").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("act", ["put", "get"])
+async def test_a_command_that_hangs_is_ended_with_all_its_children(
+    act: str, tmp_path: Path
+) -> None:
+    """By the guard against transfers that stand still; nothing of it stays visible."""
+    async with bench(tmp_path, {}) as rig:
+        mark = tmp_path / "pid"
+        script = program(
+            rig, f'sleep 1000 & echo $! > "{mark}.new"; mv "{mark}.new" "{mark}"; wait'
+        )
+        options = {f"{act}Handler": "yes", f"{act}HandlerCmd": f"{script} $source $target"}
+        host = "out" if act == "put" else "feed"
+        await rig.apply(site(rig, host, streamTimeout="1s", **options))
+        rig.lay("x", CONTENT)
+        (failed,) = await rig.wait(lambda all_: all_ and all(one.reason for one in all_))
+        assert failed.reason is not None
+        assert failed.reason.kind == "transient"
+        assert not (rig.out / "x").exists()
+        await until(lambda: not _lives(int(mark.read_text())), what="its child has ended")
+
+
+async def test_a_command_is_ended_when_its_transfer_is_stopped(tmp_path: Path) -> None:
+    async with bench(tmp_path) as rig:
+        mark = tmp_path / "pid"
+        script = program(rig, f'echo $$ > "{mark}.new"; mv "{mark}.new" "{mark}"; sleep 1000')
+        await rig.apply(
+            site(rig, "out", putHandler="yes", putHandlerCmd=f"{script} $source $target")
+        )
+        number = await rig.push("f", CONTENT)
+        await until(mark.exists, what="the command runs")
+        attempts = rig.node.engine.attempts
+        await attempts.stop(number, "stopped", wait=timedelta(seconds=10))
+        assert number not in attempts.running
+        await until(lambda: not _lives(int(mark.read_text())), what="it has ended")
+        assert not (rig.out / "f").exists()
+
+
+def _lives(process: int) -> bool:
+    """Tell whether a process runs; one that has ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import os
 import subprocess
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import crc32c
 import pytest
 import snappy
 
@@ -85,11 +87,15 @@ def _plain(filters: str, packed: bytes, folder: Path) -> list[bytes]:
 async def test_the_real_tools_read_it(filters: str, tmp_path: Path) -> None:
     async with bench(tmp_path) as rig:
         for size in (0, 1, len(CONTENT)):
-            source = rig.source(size, filters, algorithms=("md5",))
+            source = rig.source(size, filters, algorithms=("md5", "adler32", "crc32c"))
             packed = await _all(source)
             assert source.size == -1
             assert source.made == source.meter.moved == len(packed)
-            assert source.digests == {"md5": hashlib.md5(packed).hexdigest()}
+            assert source.digests == {
+                "md5": hashlib.md5(packed).hexdigest(),
+                "adler32": f"{zlib.adler32(packed):08x}",
+                "crc32c": f"{crc32c.crc32c(packed):08x}",
+            }
             for plain in await asyncio.to_thread(_plain, filters, packed, tmp_path):
                 assert plain == CONTENT[:size]
         assert len(packed) < len(CONTENT) * 0.8
