@@ -23,7 +23,7 @@ from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
 from ecpds.store import accounts
 from ecpds.vfs.gate import PortalGate
-from ecpds.web import pages, system
+from ecpds.web import apidocs, pages, system
 from ecpds.web.api import events, table
 from ecpds.web.apiv1 import table as v1
 from ecpds.web.door import Door, Peers
@@ -77,6 +77,7 @@ class Monitor:
             *system.routes(self._logins),
             *table.ROUTES,
             *v1.ROUTES,
+            *apidocs.ROUTES,
             *pages.routes,
         )
         check_table(self.routes)

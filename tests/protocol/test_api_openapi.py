@@ -9,8 +9,9 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from ecpds.model.host import HostRole
+from ecpds.model.secret import Secret
 from ecpds.web.rights import is_right
-from tests.protocol.api import Reply, Rig, rig
+from tests.protocol.api import PASSWORD, Reply, Rig, rig
 
 
 def references(value: Any) -> list[str]:
@@ -193,3 +194,16 @@ async def test_answers_about_accounts_and_the_node(tmp_path: Path) -> None:
 async def _password(hub: Rig) -> str:
     reset = await hub.admin.post("/portal/users/a/actions/reset_password")
     return str(reset.json["password"])
+
+
+async def test_the_page_shows_every_operation(tmp_path: Path) -> None:
+    async with rig(tmp_path, pages=True) as hub:
+        session = await hub.node.accounts.log_in("admin", Secret(PASSWORD), "127.0.0.1")
+        headers = {"Cookie": f"ecpds_session={session[0]}"}
+        answer = await hub.client().get("/api/docs", headers=headers)
+        assert answer.status == 200, answer.text
+        for route in hub.monitor.routes:
+            if route.kind == "api":
+                assert f"<code>{route.path}</code>" in answer.text, route.path
+        assert not re.search(r'(?:src|href)="(?:https?:)?//', answer.text)
+        assert (await hub.client().get("/api/docs")).status == 303

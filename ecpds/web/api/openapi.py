@@ -87,8 +87,9 @@ _QUERIES: Final[Mapping[str, Schema]] = {
     "flag": {"type": "boolean", "default": False},
     "list": {"type": "string"},
 }
-_ALWAYS: Final = (400, 401, 403, 404, 429, 500, 503)
-_WRITES: Final = (409, 413, 415, 422)
+_ALWAYS: Final = (400, 401, 403, 404, 409, 429, 500, 503)
+_WRITES: Final = (408, 412, 413, 415, 422)
+_REMOTE: Final = (502, 504)
 _MATCHED: Final = (412, 428)
 
 
@@ -189,6 +190,10 @@ def _responses(route: Route) -> Schema:
         codes += _WRITES
     if route.needs_match:
         codes += _MATCHED
+    if route.path.startswith("/api/v2/hosts/") and "/actions/" in route.path:
+        codes += _REMOTE
+    if route.body_limit == UNLIMITED:
+        codes.append(507)
     if route.answer == "bytes":
         codes.append(416)
     for code in sorted(codes):
@@ -268,10 +273,13 @@ def _form(base: str, fields: Mapping[str, str]) -> Schema:
 
 def _as_answered(properties: Schema) -> Schema:
     """Return body properties as answers have them: secrets are there, as stars."""
-    shown = {}
-    for name, schema in properties.items():
-        shown[name] = {key: one for key, one in schema.items() if key != "writeOnly"}
-    return shown
+    return {name: _readable(schema) for name, schema in properties.items()}
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _readable(one) for key, one in value.items() if key != "writeOnly"}
+    return [_readable(one) for one in value] if isinstance(value, list) else value
 
 
 def _form_of(text: str) -> Schema:
