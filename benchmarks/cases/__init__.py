@@ -12,6 +12,7 @@ from benchmarks.cases import (
     mqtt,
     s3,
     s3_portal,
+    scale,
     sftp,
     startup,
 )
@@ -21,6 +22,7 @@ ALL: tuple[Case, ...] = (
     Case(name="startup", share=45, open=startup.comparisons),
     Case(name="queue", share=110, open=backlog.comparisons),
     Case(name="discovery", share=45, open=discovery.comparisons),
+    Case(name="scale", share=60, open=scale.comparisons),
     Case(name="flow", share=60, open=flow.comparisons),
     Case(name="https", share=115, open=https.comparisons),
     Case(name="ftp", share=100, open=ftp.comparisons),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -60,6 +60,7 @@ class Backlog:
 
     folder: Path
     count: int
+    destinations: int = DESTINATIONS
     figures: dict[str, float] = field(default_factory=dict)
     failure: MeasurementFailed | None = None
 
@@ -75,14 +76,15 @@ class Backlog:
         return self.figures[name]
 
     async def _measure(self) -> None:
-        node = Node.create(self.folder / f"queue-{self.count}")
+        node = Node.create(self.folder / f"queue-{self.count}-{self.destinations}")
+        names = _names(self.destinations)
         try:
             await node.start()
-            await node.apply(HOST + "".join(DESTINATION.format(name=each) for each in _names()))
+            await node.apply(HOST + "".join(DESTINATION.format(name=each) for each in names))
             await node.stop()
             database = node.data / "ecpds.db"
-            await asyncio.to_thread(load, database, self.count)
-            waits = await claims(database)
+            await asyncio.to_thread(load, database, self.count, names)
+            waits = await claims(database, names)
             ready = await node.start()
             await asyncio.sleep(RUNNING_FOR)
             used = node.memory()
@@ -97,11 +99,11 @@ class Backlog:
         }
 
 
-def _names() -> list[str]:
-    return [f"Q{number:03}" for number in range(DESTINATIONS)]
+def _names(count: int) -> list[str]:
+    return [f"Q{number:03}" for number in range(count)]
 
 
-def load(database: Path, count: int) -> None:
+def load(database: Path, count: int, names: Sequence[str]) -> None:
     """Add `count` data files, each with one transfer that has been due for a minute."""
     store = Store(database, readers=1, durability="normal")
     try:
@@ -110,7 +112,7 @@ def load(database: Path, count: int) -> None:
         db.execute("BEGIN IMMEDIATE")
         first = _next_file(db)
         db.executemany(files.INSERT.sql, _files(count))
-        db.executemany(transfers.INSERT.sql, _transfers(count, first))
+        db.executemany(transfers.INSERT.sql, _transfers(count, first, names))
         db.execute("COMMIT")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.close()
@@ -152,7 +154,7 @@ def _files(count: int) -> Iterator[Mapping[str, object]]:
         yield same | {"original": name, "source": name, "object_key": f"none/{number:07}"}
 
 
-def _transfers(count: int, first: int) -> Iterator[Mapping[str, object]]:
+def _transfers(count: int, first: int, names: Sequence[str]) -> Iterator[Mapping[str, object]]:
     now = SystemClock().now()
     due, created = to_micros(now - timedelta(minutes=1)), to_micros(now - timedelta(minutes=2))
     same: dict[str, object] = {
@@ -173,17 +175,16 @@ def _transfers(count: int, first: int) -> Iterator[Mapping[str, object]]:
         "temporary": 0,
         "is_alias": 0,
     }
-    names = _names()
     for number in range(count):
         name, target = names[number % len(names)], f"product-{number:07}.bin"
         own = {"destination": name, "key_destination": name, "target": target}
         yield same | own | {"key_target": target, "data_file": first + number}
 
 
-async def claims(database: Path) -> list[float]:
+async def claims(database: Path, names: Sequence[str]) -> list[float]:
     """Claim CLAIMS transfers one after the other; return the seconds of each, commit included."""
     store = Store(database)
-    names, clock, waits = _names(), SystemClock(), []
+    clock, waits = SystemClock(), []
     try:
         for number in range(CLAIMS):
             began = time.monotonic()
