@@ -230,21 +230,27 @@ class HttpLister:
                     yield found
             return
         text = "".join([piece async for piece in self._texts(response)])
-        records = self._json(parser)
+        records = self._records(parser)
         read = records.read if records is not None else self._reader(parser)
         if len(text) <= IN_LOOP:
             found = list(read(text))
         else:
             found = await self._around.threads.run("codec", lambda: list(read(text)))
-        if records is not None and records.following:
-            self._following = records.following
+        if isinstance(records, JsonRecords):
+            self._following = records.following or self._following
+        elif records is not None and records.following:
+            self._following = str(response.url.update_query(records.following))
         yield found
 
-    def _json(self, parser: str) -> JsonRecords | None:
+    def _records(self, parser: str) -> JsonRecords | XmlRecords | None:
+        """Return the reader of a form whose pages may tell of a next one."""
+        zone = self._target.listing.zone
+        if parser == "xml":
+            return XmlRecords(self._options.fields(RECORD), zone)
         if parser not in ("json", "stac"):
             return None
         defaults = STAC if parser == "stac" else RECORD
-        return JsonRecords(self._options.fields(defaults), self._target.listing.zone)
+        return JsonRecords(self._options.fields(defaults), zone)
 
     def _reader(self, parser: str) -> Callable[[str], Iterable[Found]]:
         zone = self._target.listing.zone
@@ -252,10 +258,8 @@ class HttpLister:
             return partial(text_lines, form=self._format())
         if parser == "csv":
             return partial(csv_rows, fields=self._options.fields(COLUMNS), zone=zone)
-        if parser == "html":
-            select, attribute = self._options.select, self._options.attribute
-            return partial(selected, select=select, attribute=attribute)
-        return XmlRecords(self._options.fields(RECORD), zone).read
+        select, attribute = self._options.select, self._options.attribute
+        return partial(selected, select=select, attribute=attribute)
 
     def _format(self) -> ListingFormat:
         style = self._target.listing

@@ -267,6 +267,17 @@ class XmlRecords:
         self._record: dict[str, str] | None = None
         self._texts: list[str] = []
         self._found: list[Found] = []
+        self._told: dict[str, str] = {}  # what the listing of an object store says of itself
+
+    @property
+    def following(self) -> Mapping[str, str]:
+        """Return what to add to the query for the next page of an object store, none at the end."""
+        if self._told.get("IsTruncated") != "true":
+            return {}
+        if token := self._told.get("NextContinuationToken"):
+            return {"continuation-token": token}
+        marker = self._told.get("NextMarker") or self._told.get("Key", "")
+        return {"marker": marker} if marker else {}
 
     def read(self, text: str) -> list[Found]:
         """Return the records of a document."""
@@ -300,6 +311,7 @@ class XmlRecords:
         if self._record is not None and self._is_record():
             record, self._record = self._record, None
             if tuple(self._path) == _BUCKET:
+                self._told["Key"] = record.get("Key", "")
                 record = {ours: record.get(theirs, "") for ours, theirs in _BUCKET_FIELDS.items()}
                 self._found += record_of(lambda key: record.get(key, ""), RECORD, self._zone)
                 self._path.pop()
@@ -310,6 +322,8 @@ class XmlRecords:
         elif self._record is not None:
             depth = 2 if tuple(self._path[:2]) in _KNOWN else len(self._array)
             self._record[".".join(self._path[depth:])] = text
+        elif self._path[0] == _BUCKET[0] and len(self._path) == 2:
+            self._told[self._path[1]] = text
         self._path.pop()
 
 

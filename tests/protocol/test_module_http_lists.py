@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import Sequence
@@ -163,6 +164,35 @@ async def test_pages_that_follow_each_other() -> None:
         server.routes["GET /q"] = endless
         with pytest.raises(RemoteError, match="more pages"):
             await listed(server, "/q?p=x", slash="no", list_pages=3)
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        ("<NextContinuationToken>a+/b=</NextContinuationToken>", "continuation-token=a%2B/b%3D"),
+        ("<NextMarker>a.nc</NextMarker>", "marker=a.nc"),
+        ("", "marker=a.nc"),  # the first form of the listing names the last key
+    ],
+)
+async def test_pages_of_an_object_store_follow_each_other(told: str, wanted: str) -> None:
+    """What was asked stays in the query."""
+    async with ScriptedHttp() as server:
+        queries = []
+
+        async def bucket(request: Request, writer: asyncio.StreamWriter) -> None:
+            query = request.target.partition("?")[2]
+            queries.append(query)
+            is_first = len(queries) == 1
+            more = f"<IsTruncated>true</IsTruncated>{told}" if is_first else ""
+            key = "a.nc" if is_first else "b.nc"
+            text = f"<ListBucketResult>{more}<Contents><Key>{key}</Key><Size>1</Size></Contents>"
+            text += "</ListBucketResult>"
+            await page(text, "application/xml")(request, writer)
+
+        server.routes["GET /"] = bucket
+        found = await listed(server, "/?list-type=2&prefix=d", parser="xml")
+        assert [entry.url.rpartition("/")[2] for entry in found] == ["a.nc", "b.nc"]
+        assert queries == ["list-type=2&prefix=d", f"list-type=2&prefix=d&{wanted}"]
 
 
 async def test_directories_below_are_listed_when_asked() -> None:
