@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from ecpds import __version__
 from ecpds.base import logs
+from ecpds.base.reloading import reloaded
 from ecpds.base.resources import shared
 from ecpds.base.settings import Settings, load
 from ecpds.base.tasks import supervise
@@ -33,7 +34,7 @@ from ecpds.engine.notices import EMBEDDED, EXTERNAL, WIS2_KINDS
 from ecpds.engine.publish_drivers import ExternalDriver
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError
-from ecpds.node import ADMIN, DataDirectory, Node, open_node
+from ecpds.node import ADMIN, DataDirectory, Node, certificate_paths, open_node
 from ecpds.portals.ftp.server import FtpPortal
 from ecpds.portals.https.app import HttpsPortal
 from ecpds.portals.https.wis2 import Wis2Door
@@ -93,6 +94,8 @@ class Daemon:
         self._endpoints: dict[str, str] = {}
         self._feeder: asyncio.Task[None] | None = None
         self._https: HttpsPortal | None = None
+        self._ftp: FtpPortal | None = None
+        self._ssh: SshPortal | None = None
         self._s3: list[S3Service | S3Portal] = []
         self.lag = 0.0
 
@@ -188,16 +191,18 @@ class Daemon:
             trusted_proxies=settings.security.trusted_proxies,
         )
         self._s3.append(own_s3)
+        self._ftp = FtpPortal(gate, settings.portal.ftp, tls, core.threads, core.clock, core.node)
+        self._ssh = SshPortal(
+            gate,
+            settings.portal.sftp,
+            settings.data_dir / "ssh",
+            core.threads,
+            core.clock,
+            core.node,
+        )
         candidates: dict[str, Listening] = {
-            "ftp": FtpPortal(gate, settings.portal.ftp, tls, core.threads, core.clock, core.node),
-            "sftp": SshPortal(
-                gate,
-                settings.portal.sftp,
-                settings.data_dir / "ssh",
-                core.threads,
-                core.clock,
-                core.node,
-            ),
+            "ftp": self._ftp,
+            "sftp": self._ssh,
             "portal_https": portal,
             "portal_s3": own_s3,
             "monitor": monitor,
@@ -241,9 +246,7 @@ class Daemon:
         given = self.settings.portal.s3
         if not given.on_https:
             return []
-        door = S3Service(
-            gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts
-        )
+        door = S3Service(gate, given, core.threads, core.clock, prefix=PREFIX, hosts=given.hosts)
         self._s3.append(door)
         return [door]
 
@@ -386,19 +389,34 @@ class Daemon:
         Returns why nothing was changed, an empty text when it was.
         """
         try:
-            settings = load(self._config)
-            node.certificates.reload()
+            found = reloaded(self.settings, load(self._config))
+            settings = found.settings
+            node.core.mailer.take(settings.mail)
+            node.certificates.reload(*certificate_paths(settings))
         except EcpdsError as error:
             log.error("reload refused", reason=error.message)  # noqa: TRY400 - text is enough
             return error.message
-        node.core.settings = settings
+        node.core.settings = self.settings = settings
+        self._take(node.core, settings)
+        if found.waiting:
+            log.warning("a restart is needed for", keys=", ".join(found.waiting))
+        log.info("reloaded", changed=", ".join(found.changed) or "nothing")
+        return ""
+
+    def _take(self, core: Core, settings: Settings) -> None:
+        """Hand settings to those who keep them."""
         if self._https is not None:
             self._https.take(settings.portal.https)
         for s3 in self._s3:
             s3.take(settings.portal.s3)
-        self.settings = settings
-        log.info("reloaded")
-        return ""
+        if self._ftp is not None:
+            self._ftp.take(settings.portal.ftp)
+        if self._ssh is not None:
+            self._ssh.take(settings.portal.sftp)
+        for one in settings.volumes:
+            volume = core.objects.volume(one.name)
+            volume.reserve, volume.weight = one.reserve, one.weight
+        logs.adjust(settings.log.level, settings.log.format)
 
     # --- health ---------------------------------------------------------------------------------
 

@@ -227,14 +227,20 @@ def make_core(
     )
 
 
+def certificate_paths(settings: Settings) -> tuple[Path, Path]:
+    """Return where the certificate and its key are, or will be."""
+    given = settings.tls
+    if given.certificate:
+        return Path(given.certificate), Path(given.key or given.certificate)
+    folder = settings.data_dir / "tls"
+    return folder / "certificate.pem", folder / "key.pem"
+
+
 def open_certificates(settings: Settings, clock: Clock) -> tls.Certificates:
     """Return the configured certificate, or a self-signed one made at the first start."""
-    if settings.tls.certificate:
-        key = settings.tls.key or settings.tls.certificate
-        return tls.Certificates(Path(settings.tls.certificate), Path(key))
+    paths = certificate_paths(settings)
     folder = settings.data_dir / "tls"
-    paths = (folder / "certificate.pem", folder / "key.pem")
-    if not all(path.exists() for path in paths):
+    if not settings.tls.certificate and not all(path.exists() for path in paths):
         paths = tls.make_self_signed(folder, settings.node.public_host, clock.now())
     return tls.Certificates(*paths)
 

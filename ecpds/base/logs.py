@@ -130,3 +130,12 @@ def set_up(
         handler.setFormatter(formatter)
         root.addHandler(handler)
     return handlers
+
+
+def adjust(level: str, form: str) -> None:
+    """Change level and form of the log where it goes already."""
+    formatter = JsonFormatter() if form == "json" else TextFormatter()
+    root = logging.getLogger("ecpds")
+    root.setLevel(level.upper())
+    for handler in root.handlers:
+        handler.setFormatter(formatter)

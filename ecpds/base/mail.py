@@ -113,13 +113,17 @@ class Mailer:
         self, settings: MailSettings, folder: Path, threads: Threads, clock: Clock, host: str
     ) -> None:
         """`folder` takes the files; `host` names us in message ids.  Raises ConfigError."""
-        self._sender = settings.from_
-        self._server = _Server.of(settings.url)
+        self.take(settings)
         self._folder = folder
         self._threads = threads
         self._clock = clock
         self._host = host if _ADDRESS.fullmatch(f"a@{host}") else "localhost"
         self._waiting: asyncio.Queue[EmailMessage] = asyncio.Queue(MOST_WAITING)
+
+    def take(self, settings: MailSettings) -> None:
+        """Use another server and sender from the next mail on.  Raises ConfigError."""
+        server = _Server.of(settings.url)
+        self._sender, self._server = settings.from_, server
 
     @property
     def waiting(self) -> int:

@@ -44,7 +44,7 @@ class NodeSettings:
 
     name: str = opt(socket.gethostname, "Shown as mover name.", reload=False)
     data_dir: Path = opt(Path("./data"), "Store, objects, keys and logs.", reload=False)
-    public_host: str = opt(socket.gethostname, "Used in links and the access guide.")
+    public_host: str = opt(socket.gethostname, "Used in links and the access guide.", reload=False)
     timezone: str = opt("UTC", "Zone of date tokens without one.")
 
 
@@ -103,8 +103,10 @@ class HttpsSettings:
     hosts: dict[str, str] = opt(dict, "Host name = path of the home it shows.")
     cors_allow_origin: str = opt("", "Origins allowed to read, comma list or *.")
     webdav: bool = opt(True, "Serve WebDAV below /webdav/.", reload=False)
-    public_url: str = opt("", "Address in mails and links; empty: https://<public_host>:<port>.")
-    max_connections: int = opt(2000, "Open connections.", low=1)
+    public_url: str = opt(
+        "", "Address in mails and links; empty: https://<public_host>:<port>.", reload=False
+    )
+    max_connections: int = opt(2000, "Open connections.", low=1, reload=False)
     idle_timeout: timedelta = opt(seconds(75), "Keep-alive.", low=1)
     data_timeout: timedelta = opt(minutes(5), "No byte moved.", low=0.1)
 
@@ -133,15 +135,19 @@ class FtpSettings:
     """Table [portal.ftp]."""
 
     listen: str = opt("0.0.0.0:7021", "host:port; empty: off.", reload=False)
-    tls: Literal["off", "optional", "required", "implicit"] = opt("optional", "FTPS.")
-    passive_ports: str = opt("7100-7199", "Port range of data connections; 0: any free.")
+    tls: Literal["off", "optional", "required", "implicit"] = opt("optional", "FTPS.", reload=False)
+    passive_ports: str = opt(
+        "7100-7199", "Port range of data connections; 0: any free.", reload=False
+    )
     active: bool = opt(False, "Allow PORT and EPRT.")
     session_reuse: bool = opt(False, "Data connections have to resume the TLS session.")
-    public_address: str = opt("", "Address in PASV replies; empty: that of the connection.")
+    public_address: str = opt(
+        "", "Address in PASV replies; empty: that of the connection.", reload=False
+    )
     login_timeout: timedelta = opt(seconds(60), "From connect to login.", low=0.1)
     idle_timeout: timedelta = opt(minutes(120), "Between commands after login.", low=0.1)
     data_timeout: timedelta = opt(minutes(5), "No byte moved.", low=0.1)
-    max_connections: int = opt(1000, "Open control connections.", low=1)
+    max_connections: int = opt(1000, "Open control connections.", low=1, reload=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +160,7 @@ class SftpSettings:
     )
     auth_timeout: timedelta = opt(seconds(30), "From connect to login.", low=0.1)
     idle_timeout: timedelta = opt(minutes(10), "No request.", low=0.1)
-    max_connections: int = opt(1000, "Open connections.", low=1)
+    max_connections: int = opt(1000, "Open connections.", low=1, reload=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,10 +194,12 @@ class MqttSettings:
 class ScriptSettings:
     """Table [scripts]: scripts of directories, metadata and payloads."""
 
-    processes: int = opt(4, "Scripts at a time; as many processes wait for the next run.", low=1)
-    time_limit: timedelta = opt(seconds(10), "Longest run.", low=0.1)
+    processes: int = opt(
+        4, "Scripts at a time; as many processes wait for the next run.", low=1, reload=False
+    )
+    time_limit: timedelta = opt(seconds(10), "Longest run.", low=0.1, reload=False)
     memory: ByteCount = opt(
-        ByteCount(256 * 1024 * 1024), "Memory of one process.", low=64 * 1024 * 1024
+        ByteCount(256 * 1024 * 1024), "Memory of one process.", low=64 * 1024 * 1024, reload=False
     )
 
 
@@ -199,9 +207,9 @@ class ScriptSettings:
 class SchedulerSettings:
     """Table [scheduler]."""
 
-    acquisition_hosts: int = opt(100, "Discoveries at a time.", low=1)
-    retrievals: int = opt(60, "Retrievals at a time.", low=1)
-    transfers: int = opt(400, "Deliveries at a time over all destinations.", low=1)
+    acquisition_hosts: int = opt(100, "Discoveries at a time.", low=1, reload=False)
+    retrievals: int = opt(60, "Retrievals at a time.", low=1, reload=False)
+    transfers: int = opt(400, "Deliveries at a time over all destinations.", low=1, reload=False)
     housekeeping_interval: timedelta = opt(seconds(30), "Between two purges.", low=0.05)
     acquisition_maximum: timedelta = opt(minutes(10), "Longest discovery.", low=1)
     shed_below: ByteCount = opt(
@@ -221,7 +229,9 @@ class TransferSettings:
     """Table [transfer]."""
 
     file_roots: tuple[str, ...] = opt(
-        (), "Directories for genericFile; default <data_dir>/feeds and <data_dir>/out."
+        (),
+        "Directories for genericFile; default <data_dir>/feeds and <data_dir>/out.",
+        reload=False,
     )
 
 
@@ -229,14 +239,20 @@ class TransferSettings:
 class SecuritySettings:
     """Table [security]."""
 
-    ban_score: int = opt(15, "Points that ban an address.", low=1)
-    ban_window: timedelta = opt(minutes(10), "Within this time.", low=1)
-    ban_time: timedelta = opt(minutes(30), "For so long.", low=1)
-    allow: tuple[str, ...] = opt((), "Networks that are never banned.")
-    egress_allow: tuple[str, ...] = opt((), "Private networks that links may lead to.")
-    trusted_proxies: tuple[str, ...] = opt((), "Networks whose X-Forwarded-* is believed.")
-    geo_database: str = opt("", "MaxMind-format database file.")
-    session_lifetime: timedelta = opt(timedelta(hours=1), "Sliding, portal and dashboard.", low=60)
+    ban_score: int = opt(15, "Points that ban an address.", low=1, reload=False)
+    ban_window: timedelta = opt(minutes(10), "Within this time.", low=1, reload=False)
+    ban_time: timedelta = opt(minutes(30), "For so long.", low=1, reload=False)
+    allow: tuple[str, ...] = opt((), "Networks that are never banned.", reload=False)
+    egress_allow: tuple[str, ...] = opt(
+        (), "Private networks that links may lead to.", reload=False
+    )
+    trusted_proxies: tuple[str, ...] = opt(
+        (), "Networks whose X-Forwarded-* is believed.", reload=False
+    )
+    geo_database: str = opt("", "MaxMind-format database file.", reload=False)
+    session_lifetime: timedelta = opt(
+        timedelta(hours=1), "Sliding, portal and dashboard.", low=60, reload=False
+    )
     password_length: int = opt(12, "Shortest new password.", low=1)
 
 
@@ -275,13 +291,17 @@ class SinkSettings:
 class EventSettings:
     """Table [events]."""
 
-    classic: str = opt("log/events.log", "Classic lines; off: none.")
-    json: str = opt("log/events.jsonl", "JSON lines; off: none.")
-    rotate_size: ByteCount = opt(ByteCount(100 * 1024 * 1024), "A larger file is rotated.")
-    rotate_every: timedelta = opt(timedelta(0), "Length of one file's period, UTC; 0: none.", low=0)
-    gzip: bool = opt(False, "Compress rotated files.")
-    keep_files: int = opt(10, "Rotated files kept.", low=1, high=1000)
-    types: tuple[str, ...] = opt((), "Only these types, such as UPH, ERR; none: all.")
+    classic: str = opt("log/events.log", "Classic lines; off: none.", reload=False)
+    json: str = opt("log/events.jsonl", "JSON lines; off: none.", reload=False)
+    rotate_size: ByteCount = opt(
+        ByteCount(100 * 1024 * 1024), "A larger file is rotated.", reload=False
+    )
+    rotate_every: timedelta = opt(
+        timedelta(0), "Length of one file's period, UTC; 0: none.", low=0, reload=False
+    )
+    gzip: bool = opt(False, "Compress rotated files.", reload=False)
+    keep_files: int = opt(10, "Rotated files kept.", low=1, high=1000, reload=False)
+    types: tuple[str, ...] = opt((), "Only these types, such as UPH, ERR; none: all.", reload=False)
     sinks: tuple[SinkSettings, ...] = opt((), "Others that are told of events.", reload=False)
 
 

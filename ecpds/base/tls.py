@@ -94,9 +94,16 @@ class Certificates:
         """Return the present context."""
         return self._context
 
-    def reload(self) -> None:
-        """Read the files anew; on an error the old certificate stays and ConfigError tells why."""
-        self._context = self._load()
+    def reload(self, certificate: Path | None = None, key: Path | None = None) -> None:
+        """Read the files anew, or others; on an error the old ones stay and ConfigError tells."""
+        old = self._paths
+        if certificate is not None:
+            self._paths = (certificate, key or certificate)
+        try:
+            self._context = self._load()
+        except ConfigError:
+            self._paths = old
+            raise
 
     def expires_at(self) -> datetime:
         """Return when the certificate ends."""

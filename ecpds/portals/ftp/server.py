@@ -88,6 +88,10 @@ class FtpPortal:
         """Whether new clients are accepted."""
         return self._listener.listening
 
+    def take(self, settings: FtpSettings) -> None:
+        """Use other limits of time and modes from the next command on; nobody is dropped."""
+        self._site.settings = settings
+
     async def start(self) -> list[tuple[str, int]]:
         """Listen; return address and port of each socket, none when the portal is off.
 

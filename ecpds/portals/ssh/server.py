@@ -79,6 +79,10 @@ class SshPortal:
             settings.listen, self._serve, clock=clock, cap=settings.max_connections
         )
 
+    def take(self, settings: SftpSettings) -> None:
+        """Use other limits of time for connections that come from now on."""
+        self.settings = settings
+
     async def start(self) -> list[tuple[str, int]]:
         """Make missing host keys, listen; return address and port of each socket, none if off.
 
