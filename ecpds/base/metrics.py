@@ -105,6 +105,10 @@ class Metrics:
             "ecpds_wis2_invalid_total", "WIS2 messages found wrong", ["direction", "reason"],
             registry=registry,
         )  # fmt: skip
+        self.wis2_lag = Gauge(
+            "ecpds_wis2_lag_seconds", "From pubtime of the last message to its arrival", ["host"],
+            registry=registry,
+        )  # fmt: skip
         self.wis2_published = Gauge(
             "ecpds_wis2_last_publish_timestamp_seconds", "When the last WIS2 message was sent",
             registry=registry,

@@ -22,7 +22,7 @@ from ecpds.engine.receiving import Halves
 from ecpds.engine.retrievalcontrol import RetrievalControl
 from ecpds.engine.retry import reason_of
 from ecpds.engine.submit import standby_after
-from ecpds.engine.subscription import check_digest
+from ecpds.engine.subscription import check_digest, subscriber_of, take_other_link
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError, RemoteConfig
 from ecpds.model.host import HostRole
@@ -257,6 +257,8 @@ class RetrievalScheduler:
         self, task: Task, host: HostEntry | None, reason: Reason, started: datetime
     ) -> None:
         again = _tries_again(task.file, host, reason)
+        if subscriber_of(self._core, host) is not None:
+            again = await self._core.store.write(take_other_link, task.file) or again
         names = await self._core.store.write(
             store_failed, task, host, reason, self._core.snapshot, self._teller, started,
             self._core.clock.now(), again=again,

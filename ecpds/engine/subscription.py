@@ -33,15 +33,16 @@ from ecpds.model.selection import Choice, Selector
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Transfer
 from ecpds.objects.directory import Stored
-from ecpds.store import announced, files, history, outbox, transfers
+from ecpds.store import announced, files, history, outbox, transfers, wis2
 from ecpds.store.db import Connection
-from ecpds.transfer.subscription import Arrived, Notification, Subscriber
+from ecpds.transfer.subscription import Notification, Subscriber, Subscription
 
 log = get_logger(__name__)
 
 FIRST_PAUSE: Final = 1.0  # seconds after a connection was lost
 LAST_PAUSE: Final = 60.0
 TOLD_EVERY: Final = timedelta(seconds=15)  # figures of the pages
+OVERLAP: Final = timedelta(minutes=10)  # of what is asked for again; what is known is passed over
 _BUFFER: Final = 1024 * 1024
 
 
@@ -67,7 +68,10 @@ class SubscriptionScheduler(AcquisitionScheduler):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._teller = Teller(node=self._core.node)
-        self._listening: asyncio.Task[None] | None = None
+        self._listening: list[asyncio.Task[None]] = []  # one for each broker
+        self._connected = 0
+        self._lost: dict[int, int] = {}  # failures in a row, by broker
+        self.lag: timedelta | None = None  # from the publication of the last message to us
         self._random = random.Random()  # noqa: S311 - spreads connections, guards nothing
         self._told_at: datetime | None = None
 
@@ -75,9 +79,9 @@ class SubscriptionScheduler(AcquisitionScheduler):
 
     def run_now(self) -> None:
         """Connect anew."""
-        self._failures = 0
-        if self._listening is not None:
-            self._listening.cancel()
+        self._lost.clear()
+        for task in self._listening:
+            task.cancel()
         self._wake.set()
 
     def interrupt(self) -> bool:
@@ -100,58 +104,106 @@ class SubscriptionScheduler(AcquisitionScheduler):
             if not self._may_listen():
                 await self._core.clock.wait(self._wake, None)
                 continue
+            subscriber = subscriber_of(self._core, self._core.snapshot.host(self.host))
             async with asyncio.TaskGroup() as group:
                 name = f"subscription {self.name} {self.host}"
-                self._listening = group.create_task(self._listen(), name=name)
-            self._listening = None
-            if self._failures and not self._draining:
-                await self._pause()
+                self._listening = [
+                    group.create_task(self._keep_listening(number), name=name)
+                    for number in range(subscriber.brokers if subscriber else 1)
+                ]
+            self._listening = []
+
+    async def _keep_listening(self, broker: int) -> None:
+        """Listen to one of the brokers until something changes."""
+        while self._may_listen() and not self._draining:
+            await self._listen(broker)
+            if self._lost.get(broker) and not self._draining:
+                await self._pause(broker)
 
     def _may_listen(self) -> bool:
         entry = self._core.snapshot.destinations.get(self.name)
         host = self._core.snapshot.hosts.get(self.host)
         return entry is not None and host is not None and entry.state is not StoredState.STOP
 
-    async def _pause(self) -> None:
+    async def _pause(self, broker: int) -> None:
         """Wait before the next try, a little different for each of us."""
-        longest = min(FIRST_PAUSE * 2 ** min(self._failures - 1, 10), LAST_PAUSE)
+        failures = self._lost.get(broker, 1)
+        longest = min(FIRST_PAUSE * 2 ** min(failures - 1, 10), LAST_PAUSE)
         seconds = max(self._random.uniform(longest / 2, longest), FIRST_PAUSE)
         self.due_at = self._core.clock.now() + timedelta(seconds=seconds)
+        self._wake.clear()
         await self._core.clock.wait(self._wake, self.due_at)
         self.due_at = None
 
-    async def _listen(self) -> None:
+    async def _listen(self, broker: int) -> None:
         entry = self._core.snapshot.destination(self.name)
         host = self._core.snapshot.host(self.host)
         run = self.last = Run(self._core.clock.now())
         with log_context(destination=self.name, host=self.host):
             try:
-                await self._take_all(entry, host, run)
+                await self._take_all(entry, host, run, broker)
             except (EcpdsError, OSError, TimeoutError) as error:
-                self._failures += 1
+                self._lost[broker] = self._lost.get(broker, 0) + 1
                 run.error(str(error) or type(error).__name__)
                 log.warning("subscription lost", reason=str(error) or type(error).__name__)
-            finally:
-                self.is_running = False
         await self._tell(run)
 
-    async def _take_all(self, entry: DestinationEntry, host: HostEntry, run: Run) -> None:
+    async def _take_all(
+        self, entry: DestinationEntry, host: HostEntry, run: Run, broker: int
+    ) -> None:
         subscriber = subscriber_of(self._core, host)
         if subscriber is None:
             raise RemoteConfig(host.problem or "the host announces nothing")
         now = self._core.clock.now()
         searches = self._searches(host, now)
-        client = _client_id(self._core.node, host.host.id, self.name)
-        async with subscriber.listen([one.path for one in searches], client, now) as subscription:
-            self.is_running, self._failures, run.was_connected = True, 0, True
-            log.info("subscribed", topics=len(searches), was_known=subscription.was_known)
-            await self._tell(run)
-            while not self._draining:
-                arrived = await subscription.next()
-                await self._take(entry, host, searches, arrived, run)
-                subscription.acknowledge(arrived)
-                if self._told_at is None or self._told_at + TOLD_EVERY <= self._core.clock.now():
-                    await self._tell(run)
+        client = _client_id(self._core.node, host.host.id, self.name, broker)
+        topics = [one.path for one in searches]
+        async with subscriber.listen(topics, client, now, broker=broker) as subscription:
+            self._connected += 1
+            self.is_running, run.was_connected = True, True
+            self._lost.pop(broker, None)
+            try:
+                log.info("subscribed", topics=len(searches), was_known=subscription.was_known)
+                await self._tell(run)
+                if subscriber.replays and not subscription.was_known:
+                    await self._catch_up(subscriber, entry, host, searches, run)
+                await self._take_from(subscription, entry, host, searches, run)
+            finally:
+                self._connected -= 1
+                self.is_running = self._connected > 0
+
+    async def _take_from(
+        self,
+        subscription: Subscription,
+        entry: DestinationEntry,
+        host: HostEntry,
+        searches: Sequence[Search],
+        run: Run,
+    ) -> None:
+        while not self._draining:
+            arrived = await subscription.next()
+            await self._take(entry, host, searches, [one.notification for one in arrived], run)
+            subscription.acknowledge(arrived)
+            if self._told_at is None or self._told_at + TOLD_EVERY <= self._core.clock.now():
+                await self._tell(run)
+
+    async def _catch_up(
+        self,
+        subscriber: Subscriber,
+        entry: DestinationEntry,
+        host: HostEntry,
+        searches: Sequence[Search],
+        run: Run,
+    ) -> None:
+        """Ask for what was announced while we were away, when the broker does not know us."""
+        since = await self._core.store.read(announced.latest, self.name)
+        if since is None:
+            return
+        now = self._core.clock.now()
+        topics = [one.path for one in searches]
+        async for page in subscriber.missed(topics, since - OVERLAP, now):
+            await self._take(entry, host, searches, page, run)
+            run.count("replayed", len(page))
 
     def _searches(self, host: HostEntry, now: datetime) -> list[Search]:
         """Return the lines of the directory: topic filters with the options of acquisition."""
@@ -182,20 +234,24 @@ class SubscriptionScheduler(AcquisitionScheduler):
         entry: DestinationEntry,
         host: HostEntry,
         searches: Sequence[Search],
-        arrived: Sequence[Arrived],
+        notes: Sequence[Notification],
         run: Run,
     ) -> None:
         """Store what messages announce; returns when all of it is on disk."""
         jobs: list[_Job] = []
-        for one in arrived:
+        for note in notes:
             run.listed += 1
-            job = await self._job(host, searches, one.notification, run)
+            job = await self._job(host, searches, note, run)
+            self._look_at(note)
             if job is not None:
                 jobs.append(job)
         if not jobs:
             return
         now = self._core.clock.now()
-        done = await self._core.store.write(store_all, jobs, self.name, self._teller, now=now)
+        keeps = entry.wis2.publish and entry.wis2.channel == "cache"
+        done = await self._core.store.write(
+            store_all, jobs, self.name, self._teller, now=now, keeps=keeps
+        )
         self._core.failpoints.hit("acquisition.registered")
         names: set[str] = set()
         for outcome, registered in done:
@@ -208,6 +264,18 @@ class SubscriptionScheduler(AcquisitionScheduler):
             self._submitted(
                 Registered(file=0, transfers=(), destinations=tuple(names), expires_at=first)
             )
+
+    def _look_at(self, note: Notification) -> None:
+        """Count a message of WIS2 and see how late it is."""
+        metrics = self._core.metrics
+        if note.problem or note.warning:
+            metrics.wis2_invalid.labels("in", "refused" if note.problem else "warning").inc()
+        if note.warning:
+            log.info("message is not valid", topic=note.topic, reason=note.warning)
+        if note.published is not None:
+            metrics.wis2_messages.labels("in").inc()
+            self.lag = max(self._core.clock.now() - note.published, timedelta(0))
+            metrics.wis2_lag.labels(self.host).set(self.lag.total_seconds())
 
     async def _job(
         self, host: HostEntry, searches: Sequence[Search], note: Notification, run: Run
@@ -225,6 +293,8 @@ class SubscriptionScheduler(AcquisitionScheduler):
             return _Job(note)
         if await self._core.store.read(is_known, self.name, note):
             run.count("exists")
+            if await self._core.store.read(has_other_link, self.name, note):
+                await self._core.store.write_lazily(other_link, self.name, note)
             return None
         return await self._planned(host, search, note, run)
 
@@ -265,10 +335,10 @@ class SubscriptionScheduler(AcquisitionScheduler):
             upload.close()
 
 
-def _client_id(node: str, host: int, destination: str) -> str:
+def _client_id(node: str, host: int, destination: str, broker: int = 0) -> str:
     """Return an id that stays the same, so that the broker knows us again."""
     mark = hashlib.sha256(f"{node}/{host}/{destination}".encode()).hexdigest()[:12]
-    return f"ecpds-{host}-{mark}"
+    return f"ecpds-{host}-{mark}" + (f"-{broker}" if broker else "")
 
 
 def _matches(wanted: str, topic: str) -> bool:
@@ -326,14 +396,23 @@ def is_known(db: Connection, destination: str, note: Notification) -> bool:
 
 
 def store_all(
-    db: Connection, jobs: Sequence[_Job], destination: str, teller: Teller, *, now: datetime
+    db: Connection,
+    jobs: Sequence[_Job],
+    destination: str,
+    teller: Teller,
+    *,
+    now: datetime,
+    keeps: bool = False,
 ) -> list[tuple[str, Registered | None]]:
-    """Register files and remember messages; one that fails does not harm the others."""
-    return [_store_one(db, job, destination, teller, now=now) for job in jobs]
+    """Register files and remember messages; one that fails does not harm the others.
+
+    `keeps`: the messages are kept too, to be told again.
+    """
+    return [_store_one(db, job, destination, teller, now=now, keeps=keeps) for job in jobs]
 
 
 def _store_one(
-    db: Connection, job: _Job, destination: str, teller: Teller, *, now: datetime
+    db: Connection, job: _Job, destination: str, teller: Teller, *, now: datetime, keeps: bool
 ) -> tuple[str, Registered | None]:
     note = job.note
     if is_known(db, destination, note):
@@ -341,7 +420,7 @@ def _store_one(
     if note.identifier:
         announced.note(db, destination, note.identifier, now=now)
     if note.operation == "deletion":
-        return _withdraw(db, note, destination, teller, now=now), None
+        return _withdraw(db, note, destination, teller, now=now, keeps=keeps), None
     registered: Registered | None = None
     try:
         for number, planned in enumerate(job.plans):
@@ -356,25 +435,36 @@ def _store_one(
             announced.put_datum(
                 db, destination, note.data_id, note.published, registered.file, now=now
             )
+        _keep(db, note, registered.file, keeps=keeps)
     return "selected", registered
 
 
+def _keep(db: Connection, note: Notification, file: int, *, keeps: bool) -> None:
+    if keeps:
+        wis2.put_origin(db, file, note.topic, note.message.decode())
+
+
 def _withdraw(
-    db: Connection, note: Notification, destination: str, teller: Teller, *, now: datetime
+    db: Connection,
+    note: Notification,
+    destination: str,
+    teller: Teller,
+    *,
+    now: datetime,
+    keeps: bool = False,
 ) -> str:
     known = announced.datum(db, destination, note.data_id) if note.data_id else None
     if note.data_id and note.published is not None:
         announced.put_datum(db, destination, note.data_id, note.published, None, now=now)
     if known is None or known.file is None:
         return "nothing to withdraw"
+    _keep(db, note, known.file, keeps=keeps)
     for one in transfers.of_file(db, known.file):
         _delete(db, one, f"Withdrawn on {note.topic}"[:500], teller, now=now)
     return "withdrawn"
 
 
-def _delete(
-    db: Connection, old: Transfer, comment: str, teller: Teller, *, now: datetime
-) -> None:
+def _delete(db: Connection, old: Transfer, comment: str, teller: Teller, *, now: datetime) -> None:
     status = old.status if old.status is TransferStatus.DONE else TransferStatus.STOP
     gone = replace(old, status=status, deleted=True, comment=comment)
     transfers.save(db, gone, now=now)
@@ -393,6 +483,38 @@ def _delete(
         user={"id": "broker", "kind": "system"},
         outcome="ok",
     )
+
+
+def has_other_link(db: Connection, destination: str, note: Notification) -> bool:
+    """Tell whether a message may name another address of a datum that is known."""
+    if not note.href or not note.data_id:
+        return False
+    return not announced.is_seen(db, destination, note.identifier)
+
+
+def other_link(db: Connection, destination: str, note: Notification) -> None:
+    """Remember another address of a datum that is known; take it at once if it is preferred."""
+    known = announced.datum(db, destination, note.data_id)
+    file = files.get(db, known.file) if known is not None and known.file is not None else None
+    if file is None or file.stored or file.source == note.href:
+        return
+    if known is not None and known.published != note.published:
+        return
+    if note.preferred:
+        files.set_source(db, file.id, note.href)
+        wis2.add_link(db, file.id, file.source)
+    else:
+        wis2.add_link(db, file.id, note.href)
+
+
+def take_other_link(db: Connection, file: DataFile) -> bool:
+    """Let a file be fetched from another address that was told; tell whether there was one."""
+    others = wis2.links(db, file.id)
+    if not others:
+        return False
+    files.set_source(db, file.id, others[0])
+    wis2.set_links(db, file.id, others[1:])
+    return True
 
 
 # --- after the content was fetched -----------------------------------------------------------

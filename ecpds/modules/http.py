@@ -104,7 +104,7 @@ class HttpModule(TransferModule[HttpOptions]):
         if not options.mqtt_mode:
             return None
         wanted = options.as_mqtt(ssl_validation=options.ssl_validation)
-        return MqttSubscriber(target, wanted, options.mqtt_url)
+        return MqttSubscriber(target, wanted, options.mqtt_url, around=around)
 
     @classmethod
     def keep_alive(cls, options: HttpOptions) -> timedelta:

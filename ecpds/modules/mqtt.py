@@ -48,7 +48,7 @@ class MqttModule(TransferModule[MqttHostOptions]):
         cls, target: Target, options: MqttHostOptions, around: Surroundings
     ) -> Subscriber | None:
         """Return who listens to the broker."""
-        return MqttSubscriber(target, options)
+        return MqttSubscriber(target, options, around=around)
 
     @property
     def peer(self) -> str:

@@ -16,10 +16,11 @@ from ecpds.model.errors import ConnectionLost, Phase, RemoteConfig
 from ecpds.model.secret import Secret
 from ecpds.modules.mqtt_options import MqttHostOptions
 from ecpds.modules.mqtt_payload import PayloadReader
+from ecpds.modules.mqtt_replay import replayed
 from ecpds.modules.trust import client_context
-from ecpds.transfer.contract import Target
+from ecpds.transfer.contract import Surroundings, Target
 from ecpds.transfer.mqttlink import LinkOptions, MqttLink
-from ecpds.transfer.subscription import Arrived, Subscriber, Subscription
+from ecpds.transfer.subscription import Arrived, Notification, Subscriber, Subscription
 
 PORTS: Final = {"mqtts": 8883, "mqtt": 1883, "wss": 443, "ws": 80}
 
@@ -27,15 +28,33 @@ PORTS: Final = {"mqtts": 8883, "mqtt": 1883, "wss": 443, "ws": 80}
 class MqttSubscriber(Subscriber):
     """See `Subscriber`."""
 
-    def __init__(self, target: Target, options: MqttHostOptions, url: str = "") -> None:
+    def __init__(
+        self,
+        target: Target,
+        options: MqttHostOptions,
+        url: str = "",
+        *,
+        around: Surroundings,
+    ) -> None:
         """`url` overrides host, port and scheme."""
+        self._around = around
         self._target = target
         self._options = options
-        self._url = url
+        self._urls = [url, *options.brokers.reveal().replace(",", " ").split()]
+        self.brokers = len(self._urls)
+        self.replays = bool(options.replay_url)
+
+    async def missed(
+        self, topics: Sequence[str], since: datetime, now: datetime
+    ) -> AsyncIterator[Sequence[Notification]]:
+        """Yield what was announced since then."""
+        reader = PayloadReader(self._options)
+        async for page in replayed(self._target, self._around, self._options.replay_url, since):
+            yield [reader.read(topic, message, now) for topic, message in page]
 
     @asynccontextmanager
     async def listen(
-        self, topics: Sequence[str], client_id: str, now: datetime
+        self, topics: Sequence[str], client_id: str, now: datetime, *, broker: int = 0
     ) -> AsyncIterator[Subscription]:
         """Connect and subscribe."""
         options = self._options
@@ -44,7 +63,7 @@ class MqttSubscriber(Subscriber):
         loop = asyncio.get_running_loop()
         tls = await loop.run_in_executor(None, self._context)
         link = MqttLink(
-            self._link_options(options.client_id or client_id, tls),
+            self._link_options(self._urls[broker], options.client_id or client_id, tls),
             received=subscription.received,
             lost=subscription.lost,
         )
@@ -60,12 +79,12 @@ class MqttSubscriber(Subscriber):
         trust = self._target.tls
         return client_context(replace(trust, verify=trust.verify and self._options.ssl_validation))
 
-    def _link_options(self, client_id: str, tls: ssl.SSLContext) -> LinkOptions:
+    def _link_options(self, url: str, client_id: str, tls: ssl.SSLContext) -> LinkOptions:
         options, target = self._options, self._target
         host, port, scheme, login = target.host, options.port, options.scheme, target.login
         password = target.password
-        if self._url:
-            parts = urlsplit(self._url)
+        if url:
+            parts = urlsplit(url)
             scheme = _SCHEMES.get(parts.scheme, scheme)
             host, port = parts.hostname or host, parts.port or port
             login = unquote(parts.username or "") or login

@@ -64,6 +64,22 @@ class MqttHostOptions(OptionFamily):
     identifier: str = opt("", "Path of the id of the message.", key="map.id")
     metadata: str = opt("", "name=path list of metadata.", key="map.metadata")
     filter: str = opt("", "Expression over name, href, size, topic: only these.")
+    brokers: Secret = opt(
+        Secret(""), "Further brokers that announce the same, mqtts://user:password@host:port, …"
+    )
+    validation: Literal["strict", "warn", "off"] = opt(
+        "warn", "Preset wis2: strict refuses messages that are not valid, warn counts them."
+    )
+    centres: str = opt("", "Preset wis2: globs of centre ids, !glob excludes: xx-*, !xx-test.")
+    bbox: str = opt("", "Preset wis2: only data inside of west,south,east,north.")
+    media_types: str = opt("", "Preset wis2: globs of media types.", key="mediaTypes")
+    prefer_cache: tuple[str, ...] = opt(
+        (), "Preset wis2: Global Caches whose links are taken rather than others.",
+        key="preferCache",
+    )  # fmt: skip
+    replay_url: str = opt(
+        "", "Where missed messages are asked for, https://NODE/wis2/replay.", key="replayUrl"
+    )
     add_payload: bool = opt(False, "Store the message beside the file.", key="addPayload")
     # as in a listing, for fetching
     login: str = opt("", "Overrides the login of the host.")

@@ -22,8 +22,9 @@ from urllib.parse import unquote, urlsplit
 from jinja2 import TemplateError as JinjaError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ecpds.model.errors import EcpdsError, Phase, RemoteConfig
+from ecpds.model.errors import Phase, RemoteConfig
 from ecpds.modules.mqtt_options import MqttHostOptions
+from ecpds.modules.mqtt_wis2 import Unusable, Wis2Choice
 from ecpds.transfer.subscription import Notification, Operation
 
 METHODS: Final = {
@@ -36,12 +37,6 @@ AHEAD: Final = timedelta(hours=1)  # of our clock, of a pubtime that is believed
 DEEPEST: Final = 20  # levels of JSON
 _STEP: Final = re.compile(r"(?:\.|^)([^.\[\]]+)|\[(\d+)\]|\[([^\]=]+)=([^\]]*)\]")
 _WNM: Final = "http://def.wmo.int/def/rel/wnm/-/"
-
-
-class Unusable(EcpdsError):
-    """A message that cannot be used; the text says why."""
-
-    code = "message-unusable"
 
 
 Path = Callable[[Any], Any]
@@ -199,6 +194,7 @@ class PayloadReader:
     _paths: dict[str, Path] = field(default_factory=dict)
     _filter: Any = None
     _metadata: dict[str, Path] = field(default_factory=dict)
+    _choice: Wis2Choice = field(default_factory=Wis2Choice)
 
     def __post_init__(self) -> None:
         """Compile what the options say; raises RemoteConfig."""
@@ -219,6 +215,7 @@ class PayloadReader:
                 self._filter = environment.compile_expression(options.filter)
             except JinjaError as error:
                 raise RemoteConfig(f"mqtt.filter: {error}", phase=Phase.LIST) from None
+        self._choice = Wis2Choice.of(options)
         if options.preset != "wis2" and not (options.href or options.body):
             raise RemoteConfig(
                 "mqtt.preset, mqtt.map.href or mqtt.map.body has to say where files are",
@@ -319,8 +316,9 @@ class PayloadReader:
             raise Unusable("the message has no data_id")
         if published is None or published > now + AHEAD:
             raise Unusable("pubtime is missing, unreadable or lies in the future")
+        warning = self._choice.checked(message, topic, now)
         operation, link = _link(document.get("links"))
-        if operation is None:
+        if operation is None or not self._choice.wants(topic, document, link):
             return Notification(topic=topic, message=message, ignored=True)
         body = self._inline(properties) if operation != "deletion" else None
         href = link.get("href")
@@ -345,6 +343,8 @@ class PayloadReader:
                 published=published,
                 metadata=self._told(document),
                 add_message=self.options.add_payload,
+                warning=warning,
+                preferred=properties.get("global-cache") in self.options.prefer_cache,
             )
         )
 

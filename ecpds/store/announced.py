@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ecpds.store.codec import from_micros, to_micros
+from ecpds.store.codec import from_micros, maybe_time, to_micros
 from ecpds.store.db import Connection, statement
 
 SEEN = statement("SELECT 1 FROM announced WHERE destination = :destination AND id = :id", hot=True)
@@ -21,6 +21,7 @@ DATUM = statement(
     WHERE destination = :destination AND data_id = :data_id""",
     hot=True,
 )
+LATEST = statement("SELECT MAX(time) AS time FROM announced_data WHERE destination = :destination")
 PUT_DATUM = statement(
     """
     INSERT INTO announced_data (destination, data_id, published, data_file, time)
@@ -69,6 +70,11 @@ def datum(db: Connection, destination: str, data_id: str) -> Datum | None:
     if row is None:
         return None
     return Datum(published=from_micros(row["published"]), file=row["data_file"])
+
+
+def latest(db: Connection, destination: str) -> datetime | None:
+    """Return when the last datum was announced."""
+    return maybe_time(db.execute(LATEST.sql, {"destination": destination}).fetchone()["time"])
 
 
 def put_datum(

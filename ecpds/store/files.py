@@ -67,6 +67,7 @@ OLD_OBJECT = statement("""
     INSERT INTO replaced_object (volume, object_key, replaced_at)
     SELECT volume, object_key, :now FROM data_file WHERE id = :id AND object_key != ''
     ON CONFLICT DO NOTHING""")
+SET_SOURCE = statement("UPDATE data_file SET source = :source WHERE id = :id", hot=True)
 NOT_COPIED = statement("UPDATE transfer SET proxy_host = '' WHERE data_file = :id")
 RETRIEVAL = statement(
     """
@@ -275,6 +276,11 @@ def set_retrieval(db: Connection, number: int, *, count: int, at: datetime | Non
 def set_file_count(db: Connection, number: int, count: int) -> None:
     """Tell of how many files the content consists; 0: of those that the source lists."""
     db.execute(SET_FILE_COUNT.sql, {"id": number, "count": count})
+
+
+def set_source(db: Connection, number: int, source: str) -> None:
+    """Let the content be fetched from somewhere else."""
+    db.execute(SET_SOURCE.sql, {"id": number, "source": source})
 
 
 def set_group(db: Connection, number: int, name: str) -> None:

@@ -46,7 +46,12 @@ PUT_ORIGIN = statement(
     hot=True,
 )
 ORIGIN = statement("SELECT topic, document FROM wis2_origin WHERE data_file = :file", hot=True)
-ADD_LINK = statement("UPDATE wis2_origin SET links = :links WHERE data_file = :file", hot=True)
+SET_LINKS = statement(
+    """
+    INSERT INTO wis2_origin (data_file, topic, document, links) VALUES (:file, '', '', :links)
+    ON CONFLICT (data_file) DO UPDATE SET links = excluded.links""",
+    hot=True,
+)
 LINKS = statement("SELECT links FROM wis2_origin WHERE data_file = :file", hot=True)
 PURGE_ORIGINS = statement("""
     DELETE FROM wis2_origin
@@ -187,7 +192,7 @@ def put_origin(db: Connection, file: int, topic: str, document: str) -> None:
 def origin(db: Connection, file: int) -> tuple[str, str] | None:
     """Return topic and text of the message that announced a file."""
     row = db.execute(ORIGIN.sql, {"file": file}).fetchone()
-    return None if row is None else (row["topic"], row["document"])
+    return None if row is None or not row["topic"] else (row["topic"], row["document"])
 
 
 def links(db: Connection, file: int) -> list[str]:
@@ -201,7 +206,12 @@ def add_link(db: Connection, file: int, href: str) -> None:
     """Remember another address of the content of a file."""
     known = links(db, file)
     if href not in known and len(known) < MOST_LINKS:
-        db.execute(ADD_LINK.sql, {"file": file, "links": dump([*known, href])})
+        set_links(db, file, [*known, href])
+
+
+def set_links(db: Connection, file: int, found: Sequence[str]) -> None:
+    """Replace the other addresses of the content of a file."""
+    db.execute(SET_LINKS.sql, {"file": file, "links": dump(list(found))})
 
 
 def replay(db: Connection, since: datetime, *, after: int, limit: int) -> Sequence[Replayed]:

@@ -7,7 +7,7 @@ then acknowledges, so that what was not stored is announced again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +38,8 @@ class Notification:
     published: datetime | None = None
     metadata: str = ""  # a=b,c=d
     add_message: bool = False  # the message is to be stored beside the file
+    warning: str = ""  # what is wrong with it though it can be used
+    preferred: bool = False  # its link is to be taken rather than those of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,20 @@ class Subscription(ABC):
 class Subscriber(ABC):
     """Who can subscribe at one Host."""
 
+    brokers: int = 1  # that announce the same, listened to at a time
+    replays: bool = False  # what was missed can be asked for
+
     @abstractmethod
     def listen(
-        self, topics: Sequence[str], client_id: str, now: datetime
+        self, topics: Sequence[str], client_id: str, now: datetime, *, broker: int = 0
     ) -> AbstractAsyncContextManager[Subscription]:
         """Connect and subscribe; `client_id` is used unless the Host names one.
 
         Raises RemoteError.  Leaving the block disconnects; what was not acknowledged comes again.
         """
+
+    def missed(
+        self, topics: Sequence[str], since: datetime, now: datetime
+    ) -> AsyncIterator[Sequence[Notification]]:
+        """Yield what was announced since then, for those that have `replays`; RemoteError."""
+        raise NotImplementedError
