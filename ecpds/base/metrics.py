@@ -113,6 +113,33 @@ class Metrics:
             "ecpds_wis2_last_publish_timestamp_seconds", "When the last WIS2 message was sent",
             registry=registry,
         )  # fmt: skip
+        self.destination_state = Gauge(
+            "ecpds_destination_state", "1 for the state that it is in", ["destination", "state"],
+            registry=registry,
+        )  # fmt: skip
+        self.destination_light = Gauge(
+            "ecpds_destination_light", "1 for the light that is on", ["destination", "light"],
+            registry=registry,
+        )  # fmt: skip
+        self.last_success = Gauge(
+            "ecpds_destination_last_success_timestamp_seconds", "When it got its last file",
+            ["destination"], registry=registry,
+        )  # fmt: skip
+        self.last_discovery = Gauge(
+            "ecpds_acquisition_last_run_timestamp_seconds", "When a discovery ended last", ["host"],
+            registry=registry,
+        )  # fmt: skip
+        self.waiting_publications = Gauge(
+            "ecpds_publications_by_state", "Publications", ["state"], registry=registry
+        )
+        self.store_busy = Gauge(
+            "ecpds_db_seconds", "Time that the writer of the store has worked", registry=registry
+        )
+        self.running = Gauge("ecpds_jobs", "Transfers that run now", registry=registry)
+        self.certificate_expiry = Gauge(
+            "ecpds_certificate_expiry_timestamp_seconds", "When the certificate ends",
+            registry=registry,
+        )  # fmt: skip
         self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
 
         self._portal: dict[tuple[str, str], tuple[Counter, Counter]] = {}

@@ -29,6 +29,7 @@ from ecpds.engine.supervisor import Engine
 from ecpds.engine.webhooks import Webhooks
 from ecpds.vfs.gate import PortalGate
 from ecpds.web.eventstream import EventStreams, owner_may_know
+from ecpds.web.figures import Figures
 from ecpds.web.live import Live
 from ecpds.web.pulse import Pulse
 from ecpds.web.render import Renderer
@@ -73,6 +74,7 @@ class Services:
     incidents: IncidentOperations = field(init=False)
     node: NodeOperations = field(init=False)
     pulse: Pulse = field(init=False)
+    figures: Figures = field(init=False)
     streams: EventStreams = field(init=False)
     hooks: Webhooks = field(init=False)
     webhooks: WebhookOperations = field(init=False)
@@ -90,6 +92,7 @@ class Services:
         self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
         self.node = NodeOperations(self.core, self.reload)
+        self.figures = Figures(self.engine, self.destinations, self.notices)
         self.streams = EventStreams()
         self.hooks = Webhooks(self.core, owner_may_know)
         self.webhooks = WebhookOperations(self.core, self.hooks.poke)

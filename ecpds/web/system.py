@@ -70,6 +70,7 @@ async def metrics(call: Call) -> web.StreamResponse:
             raise Unauthenticated("a token is needed from your network")
         if not call.who.may("stats:read"):
             raise Denied(f"{call.who.name} has no stats:read")
+    await call.services.figures.refresh()
     return web.Response(
         body=call.services.core.metrics.text(),
         headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},

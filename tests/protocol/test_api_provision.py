@@ -127,3 +127,20 @@ async def test_figures(tmp_path: Path) -> None:
         assert (await viewer.get("/rates")).items == []
         assert (await viewer.get("/statistics")).json["transfers"] == {}
         assert (await viewer.get("/storage")).status == 403
+
+
+async def test_metrics_that_are_looked_up(tmp_path: Path) -> None:
+    async with rig(tmp_path, run=True) as hub:
+        out = tmp_path / "out"
+        out.mkdir()
+        await hub.host("h", out)
+        await hub.node.destination("NORTH", hosts=("h",))
+        await hub.admin.upload(b"12345", destination="NORTH")
+        await hub.transfer(1, status="done")
+        text = (await hub.client().get("/_/metrics")).text
+        assert 'ecpds_destination_light{destination="NORTH",light="' in text
+        assert 'ecpds_destination_state{destination="NORTH",state="' in text
+        assert 'ecpds_destination_last_success_timestamp_seconds{destination="NORTH"}' in text
+        for name in ("ecpds_db_seconds", "ecpds_jobs 0.0", "ecpds_certificate_expiry",
+                     'ecpds_storage_bytes{volume="default"} 5.0'):  # fmt: skip
+            assert name in text
