@@ -154,6 +154,10 @@ class PortalOptions(OptionFamily):
         False, "Renames by FTP and SFTP replace what is there, as rclone and many feeds want it.",
         key="renameReplace",
     )  # fmt: skip
+    ssh_auth: Literal["any", "both"] = opt(
+        "any", "What SFTP and SCP ask for: a key or a password, or the one and then the other.",
+        key="sshAuth",
+    )  # fmt: skip
     links: Literal["both", "share", "request", "none"] = opt(
         "both", "Links that the user may give to others: to read, to upload."
     )

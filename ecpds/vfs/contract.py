@@ -29,6 +29,13 @@ class Password:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyAndPassword(Password):
+    """A password that came after possession of the public key had been proven."""
+
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProvenKey:
     """An SSH public key, OpenSSH format, whose possession the transport has already proven."""
 
@@ -451,6 +458,10 @@ class Gate(ABC):
     @abstractmethod
     async def authorised_keys(self, user: str) -> Sequence[str]:
         """Return the user's SSH public key lines, none for unknown, inactive or key-less users."""
+
+    async def wants_both(self, user: str) -> bool:
+        """Tell whether a key is not enough for SSH and a password has to follow."""
+        return False
 
     @abstractmethod
     def banner(self, user: str | None = None) -> str:

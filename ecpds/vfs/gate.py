@@ -40,6 +40,7 @@ from ecpds.vfs.contract import (
     Anonymous,
     Credential,
     Gate,
+    KeyAndPassword,
     KeyPair,
     Password,
     ProvenKey,
@@ -270,6 +271,14 @@ class PortalGate(Gate):
             return ()
         return () if facts.profile.user.service is Service.OPEN else facts.profile.user.ssh_keys
 
+    async def wants_both(self, user: str) -> bool:
+        """Tell whether `portal.sshAuth` asks for a key and a password."""
+        try:
+            facts = await self._profiles.of(user)
+        except InputError:
+            return False
+        return facts is not None and facts.options.ssh_auth == "both"
+
     def banner(self, user: str | None = None) -> str:
         """Return the text of the node, or `portal.welcome` of a user that has just logged in."""
         if user is None:
@@ -390,6 +399,8 @@ class PortalGate(Gate):
             return self._check_signature(claim.key, claim.credential), None
         if isinstance(claim.credential, Vouched):
             return False, None
+        if claim.protocol is Protocol.SFTP and facts.options.ssh_auth == "both":
+            _check_both(claim, facts)
         if facts.profile.user.service is Service.SELF:
             return await self._check_person(claim, facts)
         return await self._check_user(claim, facts), None
@@ -544,3 +555,12 @@ def _may_stay(facts: Facts, protocol: Protocol) -> bool:
         and not facts.rights.is_empty
         and _word(protocol) not in facts.excluded
     )
+
+
+def _check_both(claim: _Claim, facts: Facts) -> None:
+    """Raise unless the password, verified next, came after one of the user's keys."""
+    given = claim.credential
+    if not isinstance(given, KeyAndPassword) or not has_key(
+        facts.profile.user.ssh_keys, given.line
+    ):
+        raise _Refused("Key and password needed", points=BAD_CREDENTIAL)

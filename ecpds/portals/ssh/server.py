@@ -38,7 +38,15 @@ from ecpds.portals.ssh.transport import (
     PortalChannel,
     PortalConnection,
 )
-from ecpds.vfs.contract import Credential, Gate, Password, ProvenKey, Session, client_text
+from ecpds.vfs.contract import (
+    Credential,
+    Gate,
+    KeyAndPassword,
+    Password,
+    ProvenKey,
+    Session,
+    client_text,
+)
 
 log = get_logger(__name__)
 
@@ -198,6 +206,8 @@ class Visitor(asyncssh.SSHServer):
         self._greeted = False
         self._leaving = False
         self._congested = False
+        self._half = ("", "")  # user and key that were accepted, before the password
+        self._is_news = False  # the client has not heard of it
 
     # --- login -------------------------------------------------------------------------------
 
@@ -222,12 +232,17 @@ class Visitor(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """Take keys."""
-        return True
+        """Take keys, until one was accepted: OpenSSH offers it again and again while it may."""
+        return not self._half[0]
 
     async def validate_password(self, username: str, password: str) -> bool:
         """Log in with a password."""
-        return await self._login(username, Password(Secret(password)))
+        user, line = self._half
+        given = Secret(password)
+        has_key = bool(line) and user == username
+        return await self._login(
+            username, KeyAndPassword(given, line) if has_key else Password(given)
+        )
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Tell whether the user has that key; nothing is logged in before it has signed."""
@@ -242,8 +257,17 @@ class Visitor(asyncssh.SSHServer):
         return False
 
     async def key_proven(self, user: str, key: asyncssh.SSHKey) -> bool:
-        """Log in with a key that signed."""
-        return await self._login(user, ProvenKey(key.export_public_key().decode().strip()))
+        """Log in with a key that signed, or go on to the password."""
+        line = key.export_public_key().decode().strip()
+        if await self.portal.gate.wants_both(user):
+            self._half, self._is_news = (user, line), True
+            return False
+        return await self._login(user, ProvenKey(line))
+
+    def halfway(self) -> bool:
+        """Tell, once, that a key was accepted and a password is to follow."""
+        is_news, self._is_news = self._is_news, False
+        return is_news
 
     async def _login(self, user: str, credential: Credential) -> bool:
         if self.session is not None or self._leaving:

@@ -70,6 +70,9 @@ class Owner(Protocol):
     async def key_proven(self, user: str, key: asyncssh.SSHKey) -> bool:
         """Log in with a key that signed; tell whether that is granted."""
 
+    def halfway(self) -> bool:
+        """Tell, once, that a key was accepted and a password is to follow."""
+
 
 class PortalConnection(LeanConnection, asyncssh.SSHServerConnection):
     """One client's connection."""
@@ -181,6 +184,10 @@ class PortalConnection(LeanConnection, asyncssh.SSHServerConnection):
         if not msg:
             return True
         return await self._visitor.key_proven(username, decode_ssh_public_key(key_data))
+
+    def send_userauth_failure(self, partial_success: bool) -> None:
+        """Refuse; a client whose key was accepted is told so (RFC 4252 5.1)."""
+        super().send_userauth_failure(partial_success or self._visitor.halfway())
 
     # --- speed -------------------------------------------------------------------------------
 
