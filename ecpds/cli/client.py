@@ -325,14 +325,18 @@ def decoded(status: int, data: bytes) -> Any:
         if data and value is None:
             raise CommandError("the answer is too long or no JSON", Exit.UNEXPECTED)
         return value
-    problem = value if isinstance(value, dict) else {}
+    raise refusal(status, value if isinstance(value, dict) else {})
+
+
+def refusal(status: int, problem: Mapping[str, Any]) -> CommandError:
+    """Return the error of a problem document."""
     code = str(problem.get("code") or "")
     text = str(problem.get("detail") or problem.get("title") or f"HTTP {status}")
     for error in problem.get("errors") or []:
         message = str(error.get("message", ""))
         if message not in text:
             text += f"\n  {error.get('pointer', '')}: {message}"
-    raise CommandError(text, of_answer(status, code), reason=code or f"http-{status}")
+    return CommandError(text, of_answer(status, code), reason=code or f"http-{status}")
 
 
 def segment(name: str) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ecpds.cli.access import add_arguments
-from ecpds.cli.client import connect
+from ecpds.cli.client import connect, refusal
 from ecpds.cli.codes import CommandError, Exit, of_several
 from ecpds.cli.submission import add_submission, check_destination, submission_of, tell
-from ecpds.cli.verbs import Verb, add_output, complain, is_fatal
+from ecpds.cli.verbs import Verb, add_output, complain
 from ecpds.model.errors import ConfigError
 from ecpds.model.names import nearest
 
@@ -20,6 +20,7 @@ Found = dict[str, Any]
 KEYS: Final = ("source", "target", "size", "metadata", "priority", "lifetime")
 LONGEST: Final = 64 * 1024  # characters of one line of a manifest
 MOST: Final = 1_000_000  # lines
+LOT: Final = 200  # files of one request
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -52,16 +53,25 @@ def _run(args: Namespace) -> int:
     done = 0
     with connect(args) as client:
         check_destination(client, args.destination)
-        for one in wanted:
-            try:
-                tell(args, one["source"], client.call("POST", "/files", body=one))
-                done += 1
-            except CommandError as error:
-                complain(args, one["source"], error)
-                failures.append(error.exit_code)
-                if is_fatal(error):
-                    break
+        for start in range(0, len(wanted), LOT):
+            lot = wanted[start : start + LOT]
+            answer = client.call("POST", "/files/batch", body={"files": lot})
+            for one, became in zip(lot, answer["items"], strict=True):
+                try:
+                    tell(args, one["source"], _submitted(became))
+                    done += 1
+                except CommandError as error:
+                    complain(args, one["source"], error)
+                    failures.append(error.exit_code)
     return of_several(failures, done)
+
+
+def _submitted(became: Found) -> Found:
+    """Return what was stored of one file; CommandError with the words of a refusal."""
+    if became["problem"] is not None:
+        raise refusal(became["status"], became["problem"])
+    submitted: Found = became["submitted"]
+    return submitted
 
 
 def _wanted(args: Namespace) -> list[Found]:

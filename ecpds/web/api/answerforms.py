@@ -77,6 +77,8 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "Submitted": ("", {
         "data_file": "DataFile", "transfers": "[Transfer]", "updated": "flag", "skipped": "flag",
     }),
+    "BatchItem": ("", {"status": "int", "submitted": "Submitted?", "problem": "object?"}),
+    "BatchAnswer": ("", {"items": "[BatchItem]"}),
     "Destination": ("Destination", _STATUS),
     "DestinationStatus": ("", {"name": "text"} | _STATUS),
     "HostLink": ("", {"host": "text", "role": "text", "priority": "int"}),

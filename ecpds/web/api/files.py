@@ -9,10 +9,10 @@ from aiohttp import web
 from ecpds.engine.operations.files import FileView
 from ecpds.model.errors import NotFound
 from ecpds.web import shown
-from ecpds.web.api import answers, upload
+from ecpds.web.api import answers, batch, upload
 from ecpds.web.api.content import send
 from ecpds.web.call import Call
-from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, UNLIMITED, Query, Route
+from ecpds.web.routes import BODY_LIMIT, DRY_RUN, FIELDS, PAGED, UNLIMITED, Query, Route
 
 READ: Final = "files:read"
 WRITE: Final = "files:write"
@@ -122,6 +122,9 @@ ROUTES: Final = (
     Route(method="POST", path=ALL, right=WRITE, handle=upload.post, body="Submission",
           body_limit=UNLIMITED, status=201, answer="Submitted",
           summary="Store a file and queue it (multipart/form-data), or name a source to fetch."),
+    Route(method="POST", path=ALL + "/batch", right=WRITE, handle=batch.post,
+          body="RegisterBatch", body_limit=8 * BODY_LIMIT, answer="BatchAnswer",
+          summary="Name many sources to fetch; each is accepted or refused alone."),
     Route(method="GET", path=ONE, right=READ, handle=get, query=(FIELDS, _DIGESTS),
           summary="One data file.", answer="DataFile"),
     Route(method="GET", path=ONE + "/content", right=READ, handle=content,

@@ -63,6 +63,7 @@ BODIES: Final[Mapping[str, type]] = {
     "IncidentMute": schemas.IncidentMute,
     "Submission": schemas.SubmissionFields,
     "RegisterRequest": schemas.RegisterRequest,
+    "RegisterBatch": schemas.RegisterBatch,
     "SiteRequest": schemas.SiteRequest,
     "RulesTest": ruleforms.RulesTest,
     "TextCheck": ruleforms.TextCheck,

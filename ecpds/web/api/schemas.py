@@ -198,6 +198,13 @@ class RegisterRequest(SubmissionFields):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterBatch:
+    """Many files whose content is fetched later."""
+
+    files: tuple[RegisterRequest, ...] = opt((), "At most 500, each with one destination.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProductReport:
     """What a producer says of one product."""
 

@@ -175,8 +175,16 @@ def submission_of(call: Call, wanted: SubmissionFields) -> Submission:
 
 async def _register(call: Call) -> web.StreamResponse:
     wanted = await call.decoded(RegisterRequest)
-    names = wanted.destinations or ((wanted.destination,) if wanted.destination else ())
-    if not names:
+    names = wanted.destinations or (wanted.destination,)
+    documents = await registered(call, wanted, *names)
+    if wanted.destinations:
+        return answers.as_json({"items": documents, "next_cursor": None}, status=201)
+    return _with_location(documents[0])
+
+
+async def registered(call: Call, wanted: RegisterRequest, *names: str) -> list[shown.Document]:
+    """Queue a file that is fetched later, for these destinations; return what became of each."""
+    if not all(names):
         raise InputError("destination is missing", pointer="destination")
     if not wanted.source:
         raise InputError("source is missing", pointer="source")
@@ -193,9 +201,7 @@ async def _register(call: Call) -> web.StreamResponse:
             is_list=wanted.index, no_retrieval=wanted.no_store,
         )  # fmt: skip
         documents.append(await _told(call, await call.services.files.register(submission)))
-    if wanted.destinations:
-        return answers.as_json({"items": documents, "next_cursor": None}, status=201)
-    return _with_location(documents[0])
+    return documents
 
 
 def _check_source(call: Call, wanted: RegisterRequest, destination: str) -> None:
