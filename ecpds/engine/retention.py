@@ -26,6 +26,7 @@ from ecpds.store import (
     outgoing,
     products,
     transfers,
+    wis2,
 )
 from ecpds.store.db import Connection
 
@@ -39,6 +40,7 @@ NEVER_SENT = frozenset(
 PARKED_FOR = timedelta(hours=24)
 MESSAGES_FOR = timedelta(days=1)  # ids of announcements
 DATA_FOR = timedelta(days=30)  # latest publications of announced data
+TOLD_FOR = timedelta(days=90)  # what was told of data: whether it is new or an update
 PUBLICATIONS_FOR = timedelta(days=7)  # rows of the outbox that ended
 IN_PARTS_FOR = timedelta(days=7)
 PRODUCTS_FOR = timedelta(days=14)
@@ -131,6 +133,7 @@ class Retention:
         await self._core.store.write(
             announced.purge, messages_before=now - MESSAGES_FOR, data_before=now - DATA_FOR
         )
+        await self._core.store.write(wis2.purge, before=now - TOLD_FOR)
         await self._forget_parked(now)
         today = f"{now:%Y%m%d}"
         for volume in self._core.objects.volumes:

@@ -36,6 +36,7 @@ from ecpds.web.pages import (
     users,
     users_form,
     webusers,
+    wis2,
 )
 from ecpds.web.pages.rows import READ as READ_TRANSFERS
 from ecpds.web.rights import OPEN
@@ -89,6 +90,7 @@ routes: Final = (
     *users.ROUTES,
     *sessions.ROUTES,
     *notify.ROUTES,
+    *wis2.ROUTES,
     *events.ROUTES,
     *incidents.ROUTES,
     *system.ROUTES,
