@@ -31,9 +31,10 @@ class GeoRule:
     def of(cls, options: PortalOptions) -> GeoRule | None:
         """Return the rule, None when there is none."""
         allowed, denied = _names(options.geoblocking), _names(options.geodeny)
-        if not allowed and not denied:
+        private = options.geo_private == "allow"
+        if private and not allowed and not denied:
             return None
-        return cls(allowed, denied, options.geo_private == "allow")
+        return cls(allowed, denied, private)
 
     def permits(self, peer: str, places: Places) -> bool:
         """Tell whether a client of that address may log in."""
