@@ -256,7 +256,7 @@ CASES = [
         options=webdav_options,
         many=300,  # it reads the directory anew for each entry
         quirks=(
-            "It stores the rest of a broken upload after the client hung up: removed with patience.",
+            "It stores the rest of a broken upload after we hung up: looked for and removed.",
             "It answers 423 while a name is moved: the module asks again for a second.",
         ),
     ),
