@@ -121,12 +121,11 @@ class Report:
         return [self.steps[name] for name in StepName if name in self.steps]
 
 
-async def probe(
-    entry: HostEntry, around: Surroundings, report: Report | None = None
-) -> Report:
+async def probe(entry: HostEntry, around: Surroundings, report: Report | None = None) -> Report:
     """Try everything that `entry` is for; never raises for what the remote side does.
 
-    Each step is put into `report` when it ends, so that somebody may watch.  Takes at most `LIMIT` and the time to close a session.
+    Each step is put into `report` when it ends, so that somebody may watch.  Takes at most `LIMIT`
+    and the time to close a session.
     """
     if entry.access is None:
         error = RemoteConfig(entry.problem)

@@ -74,7 +74,7 @@ async def test_a_kill_while_completing_loses_no_part(point: str, tmp_path: Path)
         await daemon.start(ECPDS_FAILPOINTS=f"{point}:kill{_count(point)}")
         s3 = client(daemon)
         wanted = {"Bucket": "IN", "Key": "big", "UploadId": upload}
-        wanted["MultipartUpload"] = {"Parts": named}  # type: ignore[assignment]
+        wanted["MultipartUpload"] = {"Parts": named}
         for _ in range(40):
             try:
                 s3.complete_multipart_upload(**wanted)

@@ -1,4 +1,4 @@
-"""Files announced by somebody else's broker: taken once, verified, acknowledged after the commit."""
+"""Files announced by another broker: taken once, verified, acknowledged after the commit."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ async def test_wis2_messages_become_files(tmp_path: Path) -> None:
             lambda now: (
                 "f3.bufr" not in now
                 and now["f1.bufr"]["size"] == 3
-                    and now["f1.bufr"]["status"] in ("queued", "requeued")
+                and now["f1.bufr"]["status"] in ("queued", "requeued")
             ),
         )
         assert await content(node, found["f1.bufr"]) == b"two"

@@ -125,7 +125,7 @@ class Raw:
                 return await self.reader.read(-1)
         return b""
 
-    async def enter(self, *arguments: str, **options: object) -> tuple[bool, int]:
+    async def enter(self, *arguments: str | None, **options: object) -> tuple[bool, int]:
         """CONNECT; return session present and reason."""
         version = options.get("version", 4)
         assert isinstance(version, int)

@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 import aiomqtt
-import gmqtt
+import gmqtt  # type: ignore[import-untyped]
 import pytest
-from gmqtt.mqtt.constants import MQTTv50, MQTTv311
+from gmqtt.mqtt.constants import MQTTv50, MQTTv311  # type: ignore[import-untyped]
+from paho.mqtt.client import MQTTMessage
 
 from ecpds.base.clock import SystemClock
 from ecpds.base.settings import HttpsSettings
@@ -67,7 +68,12 @@ async def test_paho(tmp_path: Path, version: int) -> None:
         await until(lambda: len(got) == window + 3)
         await link.close()
         again: list[Any] = []
-        link = MqttLink(options, received=lambda one: (again.append(one), link.acknowledge(one)))
+
+        def keep(message: MQTTMessage) -> None:
+            again.append(message)
+            link.acknowledge(message)
+
+        link = MqttLink(options, received=keep)
         assert await link.open()
         await until(lambda: len(again) == COUNT - 3)
         assert [one.payload for one in again] == WANTED[3:]
@@ -157,7 +163,12 @@ async def test_websocket_with_paho(tmp_path: Path) -> None:
             host="127.0.0.1", port=port, scheme="ws", login="alice", password=Secret("secret"),
             client_id="w", timeout=PATIENCE,
         )  # fmt: skip
-        link = MqttLink(options, received=lambda one: (got.append(one), link.acknowledge(one)))
+
+        def keep(message: MQTTMessage) -> None:
+            got.append(message)
+            link.acknowledge(message)
+
+        link = MqttLink(options, received=keep)
         await link.open()
         await link.subscribe(["t/#"], 1)
         await publish(rig)

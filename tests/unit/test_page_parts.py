@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from ecpds.model.destination import Destination
 from ecpds.model.host import Host
+from ecpds.model.names import ByteCount
 from ecpds.model.prediction import predict
 from ecpds.model.product import ProductEntry, ProductKey, ProductState
 from ecpds.model.secret import Secret
@@ -18,7 +19,7 @@ NOW = datetime(2031, 5, 4, 10, 0, tzinfo=UTC)
 def test_a_form_that_is_sent_back_unchanged_changes_nothing() -> None:
     """Every field of the layout survives the way to the browser and back."""
     one = Destination(
-        name="A", hosts=("x", "y"), max_file_size=1500, retry_frequency=timedelta(seconds=90),
+        name="A", hosts=("x", "y"), max_file_size=ByteCount(1500), retry_frequency=timedelta(seconds=90),
         options={"scheduler.delay": "5m"}, active=False,
     )  # fmt: skip
     texts = forms.texts_of(one, destination_form.LAYOUT)

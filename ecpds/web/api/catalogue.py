@@ -47,9 +47,7 @@ async def methods(call: Call) -> web.StreamResponse:
 
 async def countries(call: Call) -> web.StreamResponse:
     """List the countries by their code."""
-    return answers.named(
-        call, {iso: {"iso": iso, "name": name} for iso, name in COUNTRIES.items()}
-    )
+    return answers.named(call, {iso: {"iso": iso, "name": name} for iso, name in COUNTRIES.items()})
 
 
 async def types(call: Call) -> web.StreamResponse:
