@@ -19,7 +19,8 @@ NOW = datetime(2031, 5, 4, 10, 0, tzinfo=UTC)
 def test_a_form_that_is_sent_back_unchanged_changes_nothing() -> None:
     """Every field of the layout survives the way to the browser and back."""
     one = Destination(
-        name="A", hosts=("x", "y"), max_file_size=ByteCount(1500), retry_frequency=timedelta(seconds=90),
+        name="A", hosts=("x", "y"), max_file_size=ByteCount(1500),
+        retry_frequency=timedelta(seconds=90),
         options={"scheduler.delay": "5m"}, active=False,
     )  # fmt: skip
     texts = forms.texts_of(one, destination_form.LAYOUT)
