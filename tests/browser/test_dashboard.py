@@ -238,7 +238,7 @@ async def test_the_overview_names_what_needs_somebody(tmp_path: Path) -> None:
         assert await is_marked(page)
         await islands.get_by_role("link", name="the login is refused").click()
         await expect(page.get_by_role("heading", level=1)).to_contain_text("obs.bufr")
-        await expect(page.locator("[data-region=why]")).to_contain_text("refusing is not used now")
+        await expect(page.locator("[data-region=why]")).to_contain_text("refusing is not used")
 
 
 @pytest.mark.parametrize("javascript", [True, False])
@@ -465,11 +465,11 @@ async def test_every_page_fits_and_can_be_used(tmp_path: Path, width: int, schem
         for name, path in PAGES.items():
             await page.goto(shown.url + path)
             await expect(page.get_by_role("heading", level=1)).to_have_count(1)
-            await _check_page(page, name)
-            await _keep(page, f"{name}-{width}-{scheme}")
+            await check_page(page, name)
+            await keep(page, f"{name}-{width}-{scheme}")
 
 
-async def _check_page(page: Page, name: str) -> None:
+async def check_page(page: Page, name: str) -> None:
     wide = await page.evaluate(
         "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
@@ -491,7 +491,7 @@ async def _check_page(page: Page, name: str) -> None:
     assert inline == 0, f"{name} has inline styles or scripts"
 
 
-async def _keep(page: Page, name: str) -> None:
+async def keep(page: Page, name: str) -> None:
     folder = os.environ.get("ECPDS_PICTURES")
     if folder:
         await page.screenshot(path=Path(folder) / f"dashboard-{name}.png", full_page=True)
