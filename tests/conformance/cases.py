@@ -173,6 +173,7 @@ CASES = [
     ),
     Case(
         name="file",
+        many=100_000,
         module=FileModule,
         server=folder,
         options=lambda peer: {},
