@@ -293,10 +293,19 @@ class SubscriptionScheduler(AcquisitionScheduler):
             return _Job(note)
         if await self._core.store.read(is_known, self.name, note):
             run.count("exists")
-            if await self._core.store.read(has_other_link, self.name, note):
-                await self._core.store.write_lazily(other_link, self.name, note)
+            await self._know_link(note)
             return None
         return await self._planned(host, search, note, run)
+
+    async def _know_link(self, note: Notification) -> None:
+        """Remember another address of a datum that is known."""
+        core = self._core
+        if not await core.store.read(has_other_link, self.name, note):
+            return
+        if await core.store.write(other_link, self.name, note, now=core.clock.now()):
+            self._submitted(
+                Registered(file=0, transfers=(), destinations=(self.name,), expires_at=None)
+            )
 
     async def _planned(
         self, host: HostEntry, search: Search, note: Notification, run: Run
@@ -492,19 +501,27 @@ def has_other_link(db: Connection, destination: str, note: Notification) -> bool
     return not announced.is_seen(db, destination, note.identifier)
 
 
-def other_link(db: Connection, destination: str, note: Notification) -> None:
-    """Remember another address of a datum that is known; take it at once if it is preferred."""
+def other_link(db: Connection, destination: str, note: Notification, *, now: datetime) -> bool:
+    """Remember another address of a datum that is known; take it at once if it is preferred.
+
+    Tells whether a download that had failed begins anew with it.
+    """
     known = announced.datum(db, destination, note.data_id)
     file = files.get(db, known.file) if known is not None and known.file is not None else None
     if file is None or file.stored or file.source == note.href:
-        return
+        return False
     if known is not None and known.published != note.published:
-        return
-    if note.preferred:
+        return False
+    failed = [one for one in transfers.of_file(db, file.id) if one.status is TransferStatus.FAIL]
+    if note.preferred or failed:
         files.set_source(db, file.id, note.href)
         wis2.add_link(db, file.id, file.source)
     else:
         wis2.add_link(db, file.id, note.href)
+    for one in failed:
+        transfers.set_status(db, one.id, TransferStatus.SCHE, now=now, comment="another address")
+        history.step(db, one.id, one.destination, TransferStatus.SCHE, time=now)
+    return bool(failed)
 
 
 def take_other_link(db: Connection, file: DataFile) -> bool:

@@ -7,13 +7,16 @@ Spec: notifications.md section 5.5.
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
+from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core
 from ecpds.engine.publish_text import Subject
 from ecpds.engine.wis2_text import (
@@ -39,7 +42,10 @@ from ecpds.store.db import Connection
 from ecpds.store.outbox import Publication
 from ecpds.store.wis2 import Told
 
+log = get_logger(__name__)
+
 JSON: Final = "application/json"
+CODE_LIST: Final = "wis2/earth-system-discipline.csv"  # below the data directory
 NO_RECORD: Final = "the discovery record was not announced: "
 
 
@@ -67,6 +73,15 @@ class Wis2Publisher:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.known_topics: frozenset[str] = frozenset()  # of an imported code list
+        self._is_ready = False
+
+    async def ready(self) -> None:
+        """Read the code list of topics that was put into the data directory, once."""
+        if self._is_ready:
+            return
+        path = self._core.settings.data_dir / CODE_LIST
+        self.known_topics = await self._core.threads.run("disk", read_topics, path)
+        self._is_ready = True
 
     async def message(
         self, subject: Subject, options: Wis2Options, memory: Memory, *, is_trial: bool = False
@@ -75,6 +90,7 @@ class Wis2Publisher:
 
         Raises NothingNew, TemplateError.  `is_trial`: also what was told before.
         """
+        await self.ready()
         if subject.event in ("deleted", "cleared"):
             return await self._deletion(subject, options, memory)
         if options.channel == "cache":
@@ -193,6 +209,19 @@ class Wis2Publisher:
         finally:
             os.close(descriptor)
         return Content(digest=bytes.fromhex(known[method]), method=method, inline=inline)
+
+
+def read_topics(path: Path) -> frozenset[str]:
+    """Return the topics of a code list (CSV, name first); empty when there is none."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, csv.Error) as error:
+        log.warning("code list cannot be read", path=str(path), reason=str(error))
+        return frozenset()
+    return frozenset(row[0].strip() for row in rows[1:] if row and row[0].strip())
 
 
 def _known(db: Connection, data_id: str, record: str) -> _Known:

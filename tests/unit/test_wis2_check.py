@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ecpds.engine.wis2_publish import read_topics
 from ecpds.model.wis2 import geometry_of, is_centre, moment, time_in, topic_problem
 from ecpds.model.wis2_check import check_message
 from ecpds.model.wis2_record import check_record
-from tests.wis2 import TOPIC, record
+from tests.wis2 import TABLES, TOPIC, record
 
 NOW = datetime(2026, 11, 2, 7, tzinfo=UTC)
 GOOD: dict[str, Any] = {
@@ -138,6 +140,16 @@ def test_places_and_times_of_options() -> None:
     assert found is not None
     assert moment(found) == "2026-11-02T06:30:00Z"
     assert time_in("A_99999999.bufr", r"_(\d{8})") is None
+
+
+def test_code_lists_are_read_where_there_are_any(tmp_path: Path) -> None:
+    """The list of the WMO as it is; a missing or broken one counts as none."""
+    found = read_topics(TABLES / "wis2-topic-hierarchy" / "earth-system-discipline.csv")
+    assert "weather/surface-based-observations/synop" in found
+    assert not topic_problem(f"origin/{TOPIC}", found)
+    assert read_topics(tmp_path / "none") == frozenset()
+    (tmp_path / "bad").write_bytes(b"\xff\xfe")
+    assert read_topics(tmp_path / "bad") == frozenset()
 
 
 def test_records_are_checked() -> None:
