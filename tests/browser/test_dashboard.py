@@ -338,7 +338,7 @@ async def test_hostile_names_are_text(tmp_path: Path) -> None:
             return await page.locator("tbody tr").count() > 0
 
         await until(is_there, "the file is acquired")
-        link = page.locator("th.target a").first
+        link = page.locator("th.target a.file").first
         await expect(link).to_contain_text('a <b>bold<b> & "q" U+202Egpj.bin')
         assert await page.locator("main b").count() == 0
         await link.click()
