@@ -171,6 +171,7 @@ class Daemon:
             core.clock,
             core.node,
             templates=shared("templates"),
+            cache=settings.data_dir / "cache" / "templates",
             endpoints=lambda: self._endpoints,
             session_lifetime=settings.security.session_lifetime,
             trusted_proxies=settings.security.trusted_proxies,

@@ -49,6 +49,7 @@ class HttpsPortal(HttpServer):
         node_name: str,
         *,
         templates: Path | None = None,
+        cache: Path | None = None,
         endpoints: Callable[[], Mapping[str, str]] = dict,
         session_lifetime: timedelta = timedelta(hours=1),
         trusted_proxies: Sequence[str] = (),
@@ -57,11 +58,12 @@ class HttpsPortal(HttpServer):
     ) -> None:
         """Read the templates (default: the installed ones); nothing listens before `start`.
 
+        `cache` is a directory that keeps them compiled for the next start.
         `endpoints` gives the addresses of the other portals for the access guide,
         `trusted_proxies` are networks whose X-Forwarded fields are believed, `doors` are asked
         first, in their order, whether a request is theirs; `desks` offer the rest.
         """
-        pages = Pages(templates or shared("templates"), node_name)
+        pages = Pages(templates or shared("templates"), node_name, cache)
         tickets = Tickets(clock, session_lifetime)
         self._service = Service(
             Logins(gate, tickets),

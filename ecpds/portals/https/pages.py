@@ -119,14 +119,20 @@ def lines(text: str) -> Markup:
 class Pages:
     """Renders pages and serves the files that they need."""
 
-    def __init__(self, templates: Path, node: str) -> None:
-        """Read what is below `templates`; `node` names the machine at the foot of each page."""
+    def __init__(self, templates: Path, node: str, cache: Path | None = None) -> None:
+        """Read what is below `templates`; `node` names the machine at the foot of each page.
+
+        `cache`: a directory of ours (0700) that keeps what was compiled for the next start.
+        """
+        if cache is not None:
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.node = node
         self._assets = {
             name: (kind, (templates / "static" / name).read_bytes())
             for name, kind in _ASSETS.items()
         }
         self._environment = jinja2.Environment(
+            bytecode_cache=jinja2.FileSystemBytecodeCache(str(cache)) if cache else None,
             loader=jinja2.FileSystemLoader(templates / "portal"),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
