@@ -1,4 +1,4 @@
--- 0011  what brokers have announced: each message once, and the latest publication of each datum
+-- 0008  what brokers have announced: each message once, and the latest publication of each datum
 -- Why:  the same message comes from several brokers and again after a lost connection.
 -- Cost: nothing for existing rows.
 

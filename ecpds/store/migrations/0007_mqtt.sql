@@ -1,4 +1,4 @@
--- 0010  what the MQTT broker keeps over a restart, and what is to be known of a publication
+-- 0007  what the MQTT broker keeps over a restart, and what is to be known of a publication
 -- Why:  a durable session or a retained message that a restart forgets is a lost notification.
 -- Cost: nothing for existing rows but an index on an outbox that was never written to before.
 

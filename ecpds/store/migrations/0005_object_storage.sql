@@ -1,4 +1,4 @@
--- 0008  S3: whose key pair it is and what it is for, attributes of objects, uploads in parts
+-- 0005  S3: whose key pair it is and what it is for, attributes of objects, uploads in parts
 -- Why:  objects carry headers and user metadata; an upload in parts outlives a restart.
 -- Cost: columns without a rewrite, new empty tables.
 

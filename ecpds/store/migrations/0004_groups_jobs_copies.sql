@@ -1,4 +1,4 @@
--- 0007  batches with their failures, jobs over many transfers, copies at backup and proxy hosts
+-- 0004  batches with their failures, jobs over many transfers, copies at backup and proxy hosts
 -- Why:  a batch must still tell which of its files failed after these were deleted; a bulk action
 --       must survive a restart; copies are made, retried and purged beside the queue.
 -- Cost: one index built anew over data_file (about 1 s for a million rows).

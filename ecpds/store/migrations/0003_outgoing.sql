@@ -1,4 +1,4 @@
--- 0005  what is known of content on its way: compressed copies, half-received files
+-- 0003  what is known of content on its way: compressed copies, half-received files
 -- Why:  a compressed copy is made once for all hosts of a destination; a download that broke off
 --       goes on where it was, also after a restart.
 -- Cost: none, new tables.

@@ -1,4 +1,4 @@
--- 0014  users of the v1 API, help of metadata fields, webhooks
+-- 0010  users of the v1 API, help of metadata fields, webhooks
 -- Cost: nothing for existing rows.
 
 CREATE TABLE api_user (

@@ -1,4 +1,4 @@
--- 0009  what WebDAV clients set on files, resumable uploads, links, and resets of passwords
+-- 0006  what WebDAV clients set on files, resumable uploads, links, and resets of passwords
 
 -- Dead properties (RFC 4918): of one transfer, so that they follow a rename and go with it.
 CREATE TABLE dav_property (

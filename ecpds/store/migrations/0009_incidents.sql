@@ -1,4 +1,4 @@
--- 0013  incidents by what they are about, one-time codes of web users that were used
+-- 0009  incidents by what they are about, one-time codes of web users that were used
 -- Why:  an incident closes by itself when its cause is gone, and operators see those of their scope.
 -- Cost: one index over failed publications.
 

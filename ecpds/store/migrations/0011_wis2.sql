@@ -1,4 +1,4 @@
--- 0015  what a WIS2 node knows: discovery records, what was told of each datum, messages of others
+-- 0011  what a WIS2 node knows: discovery records, what was told of each datum, messages of others
 -- Why:  whether a message says new or update depends on what was told before, whoever asks.
 -- Cost: nothing for existing rows.
 

@@ -1,4 +1,4 @@
--- 0016  what was learned of hosts: their last addresses, the quirks of their servers
+-- 0012  what was learned of hosts: their last addresses, the quirks of their servers
 -- Why:  a node that starts while the name service is away, or beside a server that swallows EPSV,
 --       should not have to learn it again.
 -- Cost: none, a new table; one statement each half minute in which something was learned.
