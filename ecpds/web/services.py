@@ -23,8 +23,8 @@ from ecpds.engine.operations.retrievals import RetrievalOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
-from ecpds.engine.operations.wis2 import Wis2Operations
 from ecpds.engine.operations.webhooks import WebhookOperations
+from ecpds.engine.operations.wis2 import Wis2Operations
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.webhooks import Webhooks
 from ecpds.vfs.gate import PortalGate
