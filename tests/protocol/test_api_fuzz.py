@@ -32,7 +32,8 @@ async def test_the_document_holds(tmp_path: Path) -> None:
             "--header", f"Authorization: Bearer {hub.admin.token}", "--header", "If-Match: *",
             "--checks", CHECKS, "--phases", "fuzzing", "--max-examples", str(EXAMPLES),
             "--seed", "1", "--generation-deterministic", "--no-color",
-            "--suppress-health-check", "all", "--request-timeout", "10", "--max-time", BUDGET, "--continue-on-failure",
+            "--suppress-health-check", "all", "--request-timeout", "10",
+            "--max-time", BUDGET, "--continue-on-failure",
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:
