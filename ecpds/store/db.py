@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ecpds.base.failpoints import Failpoints
-from ecpds.model.errors import StoreError
+from ecpds.model.errors import InputError, StoreError
 from ecpds.store.gather import Gathering
 from ecpds.store.statement import Statement, statement
 
@@ -38,6 +38,7 @@ Connection = sqlite3.Connection
 Row = sqlite3.Row
 C = TypeVar("C", bound=sqlite3.Connection)
 
+TOO_LARGE = "a number has more than 63 bits"  # SQLite takes no larger one
 BATCH_CALLS = 256
 BATCH_SECONDS = 0.002  # longest collecting time of one batch
 LINGER_SECONDS = 0.001  # a busy writer waits so long for one more call before it commits
@@ -228,7 +229,10 @@ class Store:
             db = self._local.db = self.connect(read_only=True)
             with self._lock:
                 self._opened.append(db)
-        return fn(db, *args, **kwargs)
+        try:
+            return fn(db, *args, **kwargs)
+        except OverflowError as error:
+            raise InputError(TOO_LARGE) from error
 
     def _write_all(self) -> None:
         try:
@@ -374,7 +378,7 @@ def _run_apart(db: Gathering, call: _Call) -> None:
         call.result = call.fn(db, *call.args, **call.kwargs)
         db.flush()
     except BaseException as error:  # noqa: BLE001 - it belongs to the caller
-        call.error = error
+        call.error = InputError(TOO_LARGE) if isinstance(error, OverflowError) else error
         db.forget()
         db.execute("ROLLBACK TO one")
     db.execute("RELEASE one")

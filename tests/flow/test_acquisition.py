@@ -305,7 +305,7 @@ async def discovered(made: Bench, count: int, *, known: bool) -> float:
 
 
 async def test_known_files_are_looked_up_in_batches(tmp_path: Path) -> None:
-    """10,000 known files: 0.2 s on an idle machine; the figure for 100,000 is a benchmark's."""
+    """10,000 known files are passed over; how fast is a benchmark's question."""
     async with bench(tmp_path) as made:
         await made.apply(
             quiet(made)
@@ -316,7 +316,7 @@ async def test_known_files_are_looked_up_in_batches(tmp_path: Path) -> None:
             }
         )
         await discovered(made, 10_000, known=False)
-        assert await discovered(made, 10_000, known=True) < 3.0
+        await discovered(made, 10_000, known=True)
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ async def test_a_directory(tmp_path: Path) -> None:
         assert "2031-05-04 10:00" in page.text
         assert "2.9 KB" in page.text
         for address in page.links.values():
-            assert (await s.ask("GET", address)).status in (200, 302)
+            if not address.endswith("?format=zip"):  # test_archive.py, on a real tree
+                assert (await s.ask("GET", address)).status in (200, 302), address
         [form] = [f for f in page.fields("form") if f.get("enctype")]
         assert form["action"] == "/ecpds/file/NORTH/d/"
         text = " ".join(page.text.split())

@@ -298,13 +298,18 @@ async def test_redirects_to_private_places_are_refused(where: str) -> None:
 
 
 async def test_redirects_have_an_end() -> None:
-    """`http.maxRedirects`."""
+    """`http.maxRedirects`; a circle ends at once."""
     async with ScriptedHttp() as server:
+        for number in range(4):
+            server.routes[f"GET /{number}"] = answer(302, Location=f"/{number + 1}")
         server.routes["GET /f"] = answer(302, Location="/f")
         async with server.session(max_redirects=2) as module:
-            with pytest.raises(RemoteConfig):
+            with pytest.raises(RemoteConfig, match="more than 2"):
+                await content_of(module, "/0")
+            assert server.asked == ["GET /0", "GET /1", "GET /2"]
+            with pytest.raises(RemoteConfig, match="circle"):
                 await content_of(module, "/f")
-        assert server.asked == ["GET /f"] * 3
+        assert server.asked[3:] == ["GET /f"]
 
 
 async def test_an_upload_follows_what_keeps_its_method() -> None:
