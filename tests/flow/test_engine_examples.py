@@ -308,8 +308,10 @@ async def test_a_destination_that_gave_up_goes_on_when_a_host_answers(tmp_path: 
 
         await until(lambda one: one.state is StoredState.HOLD)
         (made.out / "a").rmdir()
-        await made.node.engine.watches.recovering.look()
-        await until(lambda one: one.state is StoredState.WAIT)
+        async with asyncio.timeout(20):  # the first look may come before the snapshot knows
+            while (await state()).state is not StoredState.WAIT:
+                await made.node.engine.watches.recovering.look()
+                await asyncio.sleep(0.01)
         await made.wait(done(1))
         assert (await made.get(number)).status is S.DONE
         await DestinationOperations(made.node.engine).stop("D", ANN)
