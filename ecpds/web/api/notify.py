@@ -39,10 +39,10 @@ async def publications(call: Call) -> web.StreamResponse:
     transfer = call.text("transfer")
     rows = await call.services.notices.page(
         limit=limit + 1,
-        before=int(call.cursor) if call.cursor else None,
+        before=call.before,
         state=call.text("state") or None,
         destination=destination or None,
-        transfer=int(transfer) if transfer.isdigit() else None,
+        transfer=int(transfer) if transfer.isdecimal() and len(transfer) < 19 else None,
     )
     last = rows[limit - 1].id if len(rows) > limit else None
     seen = [one for one in rows[:limit] if call.caller.may_on(READ, one.destination)]
