@@ -284,13 +284,15 @@ class Attempts:
         )
         partial = partials[-1] if partials else None
         legacy = claimed.entry.scheduler.legacy_pause
-        ended, is_final = await self._core.store.write(
+        stored = await self._core.store.write(
             store_failure, claimed, meter.moved, reason, partial, self._core, self._teller,
             protocol, now,
         )  # fmt: skip
-        if is_final and partial is not None:
+        if stored.gave_up:  # told when it is in the store, for those who look it up there
+            self._core.bus.tell("configuration", claimed.entry.name)
+        if stored.is_final and partial is not None:
             await self._remove(claimed, partial)
-        finished(claimed, ended if legacy else None)
+        finished(claimed, stored.pause_until if legacy else None)
         self._core.metrics.finished.labels(claimed.entry.name, protocol, "failed").inc()
         log.warning(
             "attempt failed",
@@ -468,6 +470,15 @@ def _add_attempt(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What follows from a failed attempt."""
+
+    pause_until: datetime | None = None  # of the whole destination, the original's way
+    is_final: bool = True  # no further attempt will come
+    gave_up: bool = False  # the destination stops
+
+
 def store_failure(
     db: Connection,
     claimed: Claimed,
@@ -478,20 +489,18 @@ def store_failure(
     teller: Teller,
     protocol: str,
     now: datetime,
-) -> tuple[datetime | None, bool]:
-    """Store a failed attempt; return until when the whole destination would pause (legacy).
-
-    The second value tells whether no further attempt will come.
-    """
+) -> Failed:
+    """Store a failed attempt; return what follows from it."""
     present = transfers.get(db, claimed.transfer.id)
     if present is None:
-        return None, True
+        return Failed()
     host, entry = claimed.host.host, claimed.entry
     if claimed.resume is not None:
         outgoing.done_resume(db, present.id, host.name)
     _add_attempt(db, claimed, TransferStatus.STOP, sent, protocol, None, now=now)
     if present.status is not TransferStatus.EXEC:
-        return None, True  # stopped, held or replaced meanwhile: that decision stands
+        return Failed()  # stopped, held or replaced meanwhile: that decision stands
+    gave_up = False
     failed = replace(present, host=host.name, sent=sent)
     state = destinations.state(db, entry.name)
     candidates = [one.host for one in core.snapshot.hosts_of(entry.name, HostRole.DISSEMINATION)]
@@ -517,10 +526,10 @@ def store_failure(
         )
         failed, pause = decision.transfer, decision.pause_until
         destinations.set_run(db, entry.name, decision.state)
-        if decision.gave_up:
+        gave_up = decision.gave_up
+        if gave_up:
             text = f"gave up after {entry.destination.retry_count} rounds: {reason.text}"
             destinations.set_state(db, entry.name, StoredState.HOLD, reason=text)
-            core.bus.tell("configuration", entry.name)
     transfers.save(db, failed, now=now)
     history.step(
         db,
@@ -553,7 +562,7 @@ def store_failure(
         started_at=claimed.started_at,
         now=now,
     )
-    return pause, failed.status is not TransferStatus.RETR
+    return Failed(pause, is_final=failed.status is not TransferStatus.RETR, gave_up=gave_up)
 
 
 def _ended(running: Running) -> Claimed:
