@@ -287,14 +287,19 @@ async def feed_all(sink: asyncio.StreamWriter, source: ByteSource) -> int:
 
 async def end(process: asyncio.subprocess.Process) -> None:
     """End the process group of a command: what it has started ends with it."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        if process.returncode is not None:
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
-                await process.wait()
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+            if process.returncode is not None:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    await process.wait()
+    finally:  # asyncio keeps the pipes of what was not read to its end
+        transport = getattr(process, "_transport", None)
+        if transport is not None:
+            transport.close()
 
 
 def command_of(text: str, roots: tuple[str, ...]) -> list[str]:

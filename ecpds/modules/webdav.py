@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -209,10 +209,18 @@ class WebdavModule(TransferModule[WebdavOptions]):
             raise RemoteName(f"{directory!r} is a file", phase=Phase.LIST)
 
     async def delete(self, name: str) -> None:
-        """Delete a file; a directory is refused, because its content would go with it."""
-        for pause in PAUSES if name == self._broken else ():
-            with suppress(RemoteMissing, RemoteTransient):
+        """Delete a file; a directory is refused, because its content would go with it.
+
+        A name that is locked just now is tried again: its server may still write what it had of an
+        upload that broke, in an earlier session too.
+        """
+        for pause in PAUSES:
+            try:
                 await self._delete(name)
+            except (RemoteMissing, RemoteTransient) as error:
+                if error.remote_code != "423" and name != self._broken:
+                    raise
+            else:
                 return
             await asyncio.sleep(pause)
         await self._delete(name)
