@@ -6,6 +6,7 @@ Everything that may stay is named here, with the reason.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -99,6 +100,7 @@ def left_since(before: Snapshot) -> list[str]:
     """Return what was not there before, once it has had `PATIENCE` to go away by itself."""
     deadline = time.monotonic() + PATIENCE
     while (left := _left(before)) and time.monotonic() < deadline:
+        gc.collect()  # clients such as boto3 leave broken connections in cycles
         time.sleep(_STEP)
     return left
 
