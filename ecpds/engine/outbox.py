@@ -20,7 +20,7 @@ from ecpds.engine.core import Core, DestinationEntry
 from ecpds.engine.notices import CLEARED, EVENTS, IS_WIS2
 from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_script import scripted
-from ecpds.engine.publish_text import Subject, is_script, message_of, wants_sha512
+from ecpds.engine.publish_text import Subject, is_scripted, message_of, wants_sha512
 from ecpds.engine.telling import Teller
 from ecpds.engine.wis2_publish import NO_RECORD, Memory, NothingNew, Wis2Publisher, remember
 from ecpds.model.errors import EcpdsError, NotFound, TemplateError
@@ -288,7 +288,7 @@ class Outbox:
         made = self._plain(number, noted_at, event, facts, entry)
         if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
             made = replace(made, sha512=await self._sha512(facts.file))
-        if is_script(entry.mqtt.payload):
+        if is_scripted(entry):
             return await scripted(self._core.scripts, made, self._core.clock.now())
         return made
 
