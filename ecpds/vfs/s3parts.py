@@ -252,7 +252,7 @@ class S3Session(S3Objects):
         def after(db: Connection, file: int, instance: int | None) -> None:
             if keep is not None:
                 keep(db, file, instance)
-            gone.extend(multipart.finish(db, upload.id, ending.etag))
+            gone[:] = multipart.finish(db, upload.id, ending.etag)  # it may run twice
 
         writer.after = after
         async with writer:
