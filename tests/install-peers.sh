@@ -62,6 +62,7 @@ unpacked=(
     "usr/sbin/vsftpd:vsftpd"
     "usr/sbin/proftpd:proftpd-core"
     "usr/lib/proftpd/mod_tls.so:proftpd-mod-crypto"
+    "usr/lib/openssh/regress/sftp-cmds.sh:openssh-tests"
 )
 
 modules=(

@@ -155,6 +155,10 @@ class SftpSettings:
     """Table [portal.sftp]: SFTP and SCP."""
 
     listen: str = opt("0.0.0.0:7022", "host:port; empty: off.", reload=False)
+    local_socket: str = opt(
+        "", "Unix socket for ecpds sftp-stdio; root and the node's user only; empty: off.",
+        reload=False,
+    )  # fmt: skip
     nist_curves: bool = opt(
         False, "Offer ECDSA host key and ECDH on NIST curves, which audits call weak.", reload=False
     )

@@ -51,6 +51,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "job": ("job", "do something with many transfers in the background"),
     "subscriber": ("people", "manage the people behind a self-service user"),
     "session": ("people", "list and end logins at the portal"),
+    "sftp-stdio": ("sftpstdio", "serve SFTP on standard input and output, as sftp-server does"),
     "bans": ("portal", "list addresses that are kept out"),
     "unban": ("portal", "let an address in again"),
     "status": ("portal", "tell whether the node is ready"),
