@@ -190,6 +190,17 @@ class MqttSettings:
     url: Secret = opt(
         Secret(""), "External broker, mqtt[s]://user:password@host:port.", reload=False
     )
+    mosquitto_files: str = opt(
+        "", "Directory for password and ACL file of a Mosquitto; empty: none.", reload=False
+    )
+    mosquitto_pid: str = opt("", "Its pid file: SIGHUP after each change.", reload=False)
+    password_rounds: int = opt(
+        100_000,
+        "Rounds of PBKDF2 in the password file.",
+        low=1_000,
+        high=10_000_000,
+        reload=False,
+    )
     session_max: timedelta = opt(timedelta(hours=1), "Longest session expiry.", low=0, high=86400)
     test_publish: bool = opt(False, "Every client may publish; loopback only.", reload=False)
 

@@ -54,6 +54,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "sftp-stdio": ("sftpstdio", "serve SFTP on standard input and output, as sftp-server does"),
     "bans": ("portal", "list addresses that are kept out"),
     "unban": ("portal", "let an address in again"),
+    "broker": ("broker", "write the files of a Mosquitto that carries publications"),
     "status": ("portal", "tell whether the node is ready"),
     "backup": ("backup", "make, check and restore backups of a node"),
     "fsck": ("fsck", "compare the store of a node with its disks"),

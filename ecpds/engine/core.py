@@ -20,6 +20,7 @@ from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.tls import Certificates
 from ecpds.base.vault import PREFIX, Vault
+from ecpds.engine.brokerlogins import BrokerLogins
 from ecpds.engine.notices import NoticeRule
 from ecpds.engine.ruletexts import compiled
 from ecpds.engine.versions import version_pieces
@@ -284,6 +285,7 @@ class Core:
     configuration: Configuration
     scripts: Scripts = field(default_factory=Scripts)
     mailer: Mailer
+    broker_logins: BrokerLogins | None = None  # kept for another broker, None: there is none
     certificates: Certificates | None = None  # of the listeners
     endpoints: dict[str, str] = field(default_factory=dict)  # filled when all listen
 

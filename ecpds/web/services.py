@@ -27,6 +27,7 @@ from ecpds.engine.operations.webhooks import WebhookOperations
 from ecpds.engine.operations.wis2 import Wis2Operations
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.webhooks import Webhooks
+from ecpds.vfs.brokerfiles import BrokerFiles
 from ecpds.vfs.gate import PortalGate
 from ecpds.web.eventstream import EventStreams, owner_may_know
 from ecpds.web.figures import Figures
@@ -70,6 +71,7 @@ class Services:
     subscribers: SubscriberOperations = field(init=False)
     access_keys: AccessKeyOperations = field(init=False)
     notices: NoticeOperations = field(init=False)
+    broker_files: BrokerFiles = field(init=False)
     wis2: Wis2Operations = field(init=False)
     incidents: IncidentOperations = field(init=False)
     node: NodeOperations = field(init=False)
@@ -89,6 +91,7 @@ class Services:
         self.subscribers = SubscriberOperations(self.core)
         self.access_keys = AccessKeyOperations(self.core)
         self.notices = NoticeOperations(self.engine)
+        self.broker_files = BrokerFiles(self.engine.core)
         self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
         self.node = NodeOperations(self.core, self.reload)

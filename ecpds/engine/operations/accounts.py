@@ -92,6 +92,8 @@ class AccountOperations:
             store_user, ready, hashed, sealed, actor, self._teller, now=now,
             must_be_new=must_be_new, if_version=if_version,
         )  # fmt: skip
+        if self._core.broker_logins is not None and hashed and credentials.password:
+            await self._core.broker_logins.keep(hashed, credentials.password)
         self._core.bus.tell("account", user.login)
 
     def _kept(self, options: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:

@@ -211,7 +211,10 @@ class SiteOperations:
             options=sealed_options(self._core, options),
         )
         old = await self._core.store.read(accounts.user, spec.login)
-        hashed = await self._hash(spec.password, old.password_hash if old else "")
+        kept = old.password_hash if old else ""
+        hashed = await self._hash(spec.password, kept)
+        if self._core.broker_logins is not None and spec.password:
+            await self._core.broker_logins.keep(hashed or kept, spec.password)
         vault = self._core.vault
         keys = spec.s3_keys
         sealed = SealedCredentials(

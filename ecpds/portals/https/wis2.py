@@ -16,6 +16,7 @@ from typing import Final
 
 from ecpds.base.logs import get_logger
 from ecpds.model.errors import EcpdsError, InputError, NotFound
+from ecpds.model.mqtttopics import matches
 from ecpds.portals.https import answers, conditions, ranges
 from ecpds.portals.https.conditions import Verdict
 from ecpds.portals.https.exchange import Answer, Ask, FileBody, Refused, Reply, Slice
@@ -89,7 +90,7 @@ class Wis2Door:
         limit = min(max(limit, 1), MOST_MESSAGES)
         found = await self._shelf.replay(since, after=after, limit=limit)
         wanted = query.get("topic", "#")
-        shown = [one for one in found if _matches(wanted, one.topic)]
+        shown = [one for one in found if matches(wanted, one.topic)]
         return replayed(shown, last=found[-1].id if len(found) == limit else None)
 
 
@@ -106,17 +107,6 @@ def _number(query: Mapping[str, str], name: str, default: int) -> int:
     if text and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InputError(f"{name} is no number")
     return int(text) if text else default
-
-
-def _matches(wanted: str, topic: str) -> bool:
-    """Tell whether a topic filter matches a topic."""
-    have, want = wanted.split("/"), topic.split("/")
-    for number, level in enumerate(have):
-        if level == "#":
-            return True
-        if number >= len(want) or level not in ("+", want[number]):
-            return False
-    return len(have) == len(want)
 
 
 def _fields(ask: Ask) -> dict[str, str]:

@@ -227,6 +227,9 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
         "content_type": "text?", "destination": "text?", "transfer": "int?",
     }),
+    "MosquittoFiles": ("", {
+        "passwords": "text", "acl": "text", "users": "[text]", "left_out": "[object]",
+    }),
     "MqttClient": ("", {
         "user": "text", "client": "text", "connected": "flag", "peer": "text?",
         "version": "text?", "since": "time?", "subscriptions": "[text]", "queued": "int",
