@@ -171,7 +171,7 @@ create_login() {
     fi
     cat >"$service" <<PAM
 # Login of the servers that the tests of ecpds start on loopback (tests/install-peers.sh).
-auth    required pam_pwdfile.so pwdfile=$peers/logins
+auth    required pam_pwdfile.so pwdfile=$peers/logins nodelay
 account required pam_permit.so
 session required pam_permit.so
 PAM
