@@ -124,6 +124,7 @@ class S3Settings:
         reload=False,
     )
     region: str = opt("us-east-1", "Region that clients are told.")
+    cors_allow_origin: str = opt("", "Origins of web pages that may ask, comma list or *.")
     clock_skew: timedelta = opt(minutes(15), "Clocks of clients may differ by.", low=1, high=86400)
     max_connections: int = opt(1000, "Open connections.", low=1, reload=False)
     idle_timeout: timedelta = opt(seconds(75), "Keep-alive.", low=1)

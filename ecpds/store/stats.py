@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ecpds.store.codec import to_micros
+from ecpds.store.codec import from_micros, to_micros
 from ecpds.store.db import Connection, Row, statement
 
 HOUR = 3_600_000_000  # microseconds
@@ -37,6 +37,24 @@ BY_HOUR = statement(
         SUM(CASE WHEN status = 'DONE' THEN finished_at - started_at ELSE 0 END) AS duration
     FROM attempt INDEXED BY attempt_time
     WHERE started_at >= :since AND host = :host GROUP BY hour""",
+    hot=True,
+)
+TRAFFIC = statement(
+    """
+    SELECT user, protocol, action, time / :step AS slot, COUNT(*) AS number, SUM(bytes) AS bytes,
+        SUM(outcome != 'ok') AS failed, SUM(duration) AS duration
+    FROM incoming_history INDEXED BY incoming_history_time
+    WHERE time >= :since AND time < :until AND action IN ('upload', 'download')
+    GROUP BY user, protocol, action, slot ORDER BY slot, user, protocol, action LIMIT :most""",
+    hot=True,
+)
+TRAFFIC_OF = statement(
+    """
+    SELECT user, protocol, action, time / :step AS slot, COUNT(*) AS number, SUM(bytes) AS bytes,
+        SUM(outcome != 'ok') AS failed, SUM(duration) AS duration
+    FROM incoming_history INDEXED BY incoming_history_user
+    WHERE user = :user AND time >= :since AND time < :until AND action IN ('upload', 'download')
+    GROUP BY user, protocol, action, slot ORDER BY slot, user, protocol, action LIMIT :most""",
     hot=True,
 )
 MOST = 1_000_000
@@ -109,3 +127,51 @@ def _hour(begin: datetime, row: Row | None) -> Hour:
         failed=row["failed"],
         duration=timedelta(microseconds=row["duration"] or 0),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What one user moved by one protocol in one direction from `start` on."""
+
+    user: str
+    protocol: str
+    action: str  # upload or download
+    start: datetime
+    number: int  # failed ones too
+    bytes: int
+    failed: int
+    duration: timedelta  # of all together
+
+
+def traffic(
+    db: Connection,
+    *,
+    since: datetime,
+    until: datetime,
+    step: timedelta | None = None,
+    user: str | None = None,
+    most: int,
+) -> list[Traffic]:
+    """Return what went through the portals, `until` not included, at most `most` sums.
+
+    `step`: sums for each such length of time, from the epoch on; None: one over all.
+    """
+    width = round(step.total_seconds() * 1_000_000) if step else 2**62
+    values = {
+        "since": to_micros(since), "until": to_micros(until), "step": width, "most": most,
+        "user": user,
+    }  # fmt: skip
+    chosen = TRAFFIC if user is None else TRAFFIC_OF
+    return [
+        Traffic(
+            user=row["user"],
+            protocol=row["protocol"],
+            action=row["action"],
+            start=max(from_micros(row["slot"] * width), since) if step else since,
+            number=row["number"],
+            bytes=row["bytes"],
+            failed=row["failed"],
+            duration=timedelta(microseconds=row["duration"]),
+        )
+        for row in db.execute(chosen.sql, values)
+    ]

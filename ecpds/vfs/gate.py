@@ -60,11 +60,13 @@ from ecpds.vfs.s3part import Rooms
 from ecpds.vfs.s3parts import S3Session
 from ecpds.vfs.services import Services, Visitor
 from ecpds.vfs.session import PortalSession
+from ecpds.vfs.terms import Keeping
 
 log = get_logger(__name__)
 
 NEUTRAL: Final = "Login failed"
 FORGET_EVERY: Final = timedelta(hours=1)
+LOOK_EVERY: Final = timedelta(seconds=20)  # for accounts whose time is over
 FORGOTTEN_AFTER: Final = timedelta(days=7)
 LONGEST_NAME: Final = 128
 LONGEST_PASSWORD: Final = 1024  # characters; Argon2 would take more, nobody needs it
@@ -123,6 +125,7 @@ class PortalGate(Gate):
             recorder=Recorder(core.store),
             quotas=Quotas(core.store),
             looks=Looks(core.store, looking.look_named, looking.look_file),
+            keeping=Keeping(core.store, core.clock),
         )
         self._profiles = Profiles(core)
         self._defender = Defender(security, core.clock)
@@ -147,8 +150,17 @@ class PortalGate(Gate):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.recorder.run(), name="portal-records")
             group.create_task(self._follow(), name="portal-rights")
+            over = every("account-ends", LOOK_EVERY, self._end_expired, self._core.clock)
+            group.create_task(over, name="portal-account-ends")
             forget = every("registrations", FORGET_EVERY, self._forget, self._core.clock)
             group.create_task(forget, name="portal-registrations")
+
+    async def _end_expired(self) -> None:
+        """End the sessions of accounts whose time is over."""
+        now = self._core.clock.now()
+        for session in list(self._sessions.values()):
+            if session.terms is not None and session.terms.is_over(now):
+                session.end()
 
     async def _forget(self) -> None:
         """Drop registrations that were never verified, and resumable uploads that were left."""
@@ -385,6 +397,11 @@ class PortalGate(Gate):
         if not facts.profile.user.active:
             await self._spend(claim)
             raise _Refused("Disabled")
+        if facts.terms is not None:
+            refusal = facts.terms.refusal(claim.peer, self._core.clock.now())
+            if refusal:
+                await self._spend(claim)
+                raise _Refused(refusal)
         return facts
 
     async def _spend(self, claim: _Claim) -> None:
@@ -514,6 +531,8 @@ class PortalGate(Gate):
             records_history=triggers and options.record_history,
             records_events=triggers and options.record_events and options.record_splunk,
             last_range_only=options.trigger_last_range,
+            rate_in=options.max_rate_in,
+            rate_out=options.max_rate_out,
         )
         self._count += 1
         kind = S3Session if claim.protocol is Protocol.S3 else PortalSession

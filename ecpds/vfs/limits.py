@@ -193,6 +193,11 @@ class Quotas:
 # --- rates -----------------------------------------------------------------------------------
 
 
+def slower(*rates: int | None) -> int | None:
+    """Return the lower one of some rates, None when none is set."""
+    return min((rate for rate in rates if rate), default=None)
+
+
 class Pace:
     """Tells how long to wait so that a transfer keeps to its rate."""
 

@@ -26,6 +26,7 @@ from ecpds.store.db import Connection
 from ecpds.vfs.geo import GeoRule
 from ecpds.vfs.limits import Quota, read_schedule
 from ecpds.vfs.rights import Rights
+from ecpds.vfs.terms import Terms
 from ecpds.vfs.tree import View
 
 log = get_logger(__name__)
@@ -49,6 +50,7 @@ class Facts:
     schedule: DaySchedule | None
     quotas: tuple[Quota, ...]
     excluded: frozenset[str]
+    terms: Terms | None
     snapshot: Snapshot
     read_at: datetime
     told: int
@@ -159,6 +161,7 @@ class Profiles:
         )
         try:
             options = PortalOptions.read(texts)
+            terms = Terms.of(options)
         except InputError as error:
             log.warning("options of a user", user=stored.user.login, reason=error.message)
             raise
@@ -172,6 +175,7 @@ class Profiles:
             schedule=read_schedule(options.max_connections_schedule, login),
             quotas=Quota.of_user(login, options),
             excluded=_words(options.exclude_protocols),
+            terms=terms,
             snapshot=snapshot,
             read_at=now,
             told=told,

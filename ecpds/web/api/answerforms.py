@@ -203,6 +203,10 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "id": "int", "user": "text", "protocol": "text", "peer": "text", "since": "time",
         "used": "time", "uploads": "int", "downloads": "int",
     }),
+    "TrafficSum": ("", {
+        "user": "text", "protocol": "text", "direction": "text", "start": "time", "files": "int",
+        "bytes": "int", "failed": "int", "seconds": "number",
+    }),
     "Subscriber": ("", {
         "id": "int", "user": "text", "email": "text", "name": "text", "country": "text",
         "active": "flag", "verified": "flag", "created": "time", "changed": "time",
