@@ -57,6 +57,15 @@ TRAFFIC_OF = statement(
     GROUP BY user, protocol, action, slot ORDER BY slot, user, protocol, action LIMIT :most""",
     hot=True,
 )
+MOVED = statement(
+    """
+    SELECT user, destination, protocol, action, time / 86400000000 AS day, COUNT(*) AS files,
+        SUM(bytes) AS bytes, SUM(duration) AS duration
+    FROM incoming_history INDEXED BY incoming_history_time
+    WHERE time >= :since AND time < :until
+    GROUP BY user, destination, protocol, action, day""",
+    hot=True,
+)
 MOST = 1_000_000
 """Transfers looked at for what will leave."""
 
@@ -88,6 +97,38 @@ def rates(
             files=row["files"],
         )
         for row in db.execute(RATES.sql, values)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What one data user moved on one day (UTC) at one destination."""
+
+    user: str
+    destination: str
+    protocol: str
+    action: str
+    day: date
+    files: int
+    bytes: int
+    duration: timedelta
+
+
+def moved(db: Connection, *, since: datetime, until: datetime) -> list[Moved]:
+    """Return the sums of what data users moved from `since` on and before `until`."""
+    values = {"since": to_micros(since), "until": to_micros(until)}
+    return [
+        Moved(
+            user=row["user"],
+            destination=row["destination"],
+            protocol=row["protocol"],
+            action=row["action"],
+            day=EPOCH + timedelta(days=row["day"]),
+            files=row["files"],
+            bytes=row["bytes"],
+            duration=timedelta(microseconds=row["duration"]),
+        )
+        for row in db.execute(MOVED.sql, values)
     ]
 
 

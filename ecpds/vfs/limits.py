@@ -129,6 +129,11 @@ def _minute(moment: datetime) -> int:
     return int((moment - _START).total_seconds()) // _MINUTE
 
 
+def used_since(quota: Quota, now: datetime) -> int:
+    """Return the first minute whose bytes count now."""
+    return _minute(now - quota.period) + 1
+
+
 class Quotas:
     """What was moved lately by those who have a quota."""
 

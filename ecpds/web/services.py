@@ -20,6 +20,7 @@ from ecpds.engine.operations.node import NodeOperations
 from ecpds.engine.operations.notices import NoticeOperations
 from ecpds.engine.operations.products import ProductOperations
 from ecpds.engine.operations.retrievals import RetrievalOperations
+from ecpds.engine.operations.roles import RoleOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
@@ -74,6 +75,7 @@ class Services:
     broker_files: BrokerFiles = field(init=False)
     wis2: Wis2Operations = field(init=False)
     incidents: IncidentOperations = field(init=False)
+    roles: RoleOperations = field(init=False)
     node: NodeOperations = field(init=False)
     pulse: Pulse = field(init=False)
     figures: Figures = field(init=False)
@@ -95,6 +97,7 @@ class Services:
         self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
         self.node = NodeOperations(self.core, self.reload)
+        self.roles = RoleOperations(self.core)
         self.figures = Figures(self.engine, self.destinations, self.notices)
         self.streams = EventStreams()
         self.hooks = Webhooks(self.core, owner_may_know)

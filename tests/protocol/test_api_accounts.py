@@ -147,8 +147,8 @@ async def test_users_belong_to_the_scopes_of_their_destinations(tmp_path: Path) 
         assert (await editor.patch("/portal/users/n", more, match="*")).status == 403
         via = {"policies": ["south"]}
         assert (await editor.patch("/portal/users/n", via, match="*")).status == 403
-        assert (await editor.post("/portal/users", {"login": "new"})).status == 403
-        fine = {"login": "new", "destinations": ["NORTH"]}
+        assert (await editor.post("/portal/users", {"login": "nina"})).status == 403
+        fine = {"login": "nina", "destinations": ["NORTH"]}
         assert (await editor.post("/portal/users", fine)).status == 201
         assert (await editor.get("/portal/policies")).items == []
         assert (await editor.get("/portal/policies/south")).status == 404

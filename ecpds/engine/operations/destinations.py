@@ -28,7 +28,7 @@ from ecpds.model.errors import (
     PreconditionFailed,
 )
 from ecpds.model.families import MqttOptions
-from ecpds.model.names import checked, nearest
+from ecpds.model.names import check_new, checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.model.status import DestinationStatus, Light, StoredState, TransferStatus
 from ecpds.store import destinations, transfers
@@ -120,6 +120,8 @@ class DestinationOperations:
         present = snapshot.destinations.get(destination.name)
         kept = kept_options(destination.options, present.destination.options if present else {})
         ready = check_destination(self._core, replace(destination, options=kept), where or Where())
+        if present is None:
+            check_new_name("destination", destination.name, (where or Where()).at("name"))
         for number, host in enumerate(destination.hosts):
             if host not in snapshot.hosts:
                 place = (where or Where()).at("hosts").at(number)
@@ -250,6 +252,14 @@ def sealed_options(core: Core, options: Mapping[str, str]) -> dict[str, str]:
         key: core.vault.seal(Secret(value)) if core.catalogue.is_secret(key) else value
         for key, value in options.items()
     }
+
+
+def check_new_name(kind: str, name: str, where: Where) -> None:
+    """Raise ConfigError for a name that nothing new may have."""
+    try:
+        check_new(kind, name)
+    except InvalidName as error:
+        raise where.error(error.message) from None
 
 
 def check_destination(core: Core, destination: Destination, where: Where) -> Destination:

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from ecpds.base.settings import Settings, effective
 from ecpds.engine.incidents import certificate_problem
-from ecpds.model.account import Role
 from ecpds.model.errors import Denied, EcpdsError, InputError, NotFound, Unauthenticated
 from ecpds.store.accounts import Token
 from ecpds.web.api.tokens import READ as READ_TOKENS
@@ -39,15 +38,17 @@ async def index(call: Call) -> web.Response:
 async def roles(call: Call) -> web.Response:
     """What each role gives, and who has it."""
     users = await call.services.accounts.web_users() if call.caller.may_everywhere(ADMIN) else []
+    made = await call.services.roles.everything()
+    known = dict(ROLES) | {one.name: frozenset(one.scopes) for one in made}
     table = {
         role: [(area, [verb for verb in VERBS if includes(scopes, f"{area}:{verb}")])
                for area in AREAS]
-        for role, scopes in ROLES.items()
+        for role, scopes in known.items()
     }  # fmt: skip
     holders = {
         role: [(one.user.name, grant.scope) for one in users for grant in one.user.grants
-               if grant.role is role]
-        for role in Role
+               if grant.role == role]
+        for role in known
     }  # fmt: skip
     return show(call, "pages/roles.html", table=table, areas=AREAS, holders=holders)
 
