@@ -61,7 +61,6 @@ class Backlog:
     folder: Path
     count: int
     destinations: int = DESTINATIONS
-    running_for: float = RUNNING_FOR
     figures: dict[str, float] = field(default_factory=dict)
     failure: MeasurementFailed | None = None
 
@@ -87,7 +86,7 @@ class Backlog:
             await asyncio.to_thread(load, database, self.count, names)
             waits = await claims(database, names)
             ready = await node.start()
-            await asyncio.sleep(self.running_for)
+            await asyncio.sleep(RUNNING_FOR)
             used = node.memory()
         finally:
             await node.stop()

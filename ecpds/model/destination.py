@@ -90,9 +90,7 @@ class Destination:
     hosts: tuple[str, ...] = opt((), "Names of the hosts, in the order of their priority.")
     aliases: tuple[Alias, ...] = opt((), "Copies to other destinations.")
     options: dict[str, Any] = opt(dict, "Options such as scheduler.delay, by full key.")
-    script: str = opt(
-        "", "Script behind the options: gives payload and topic of what is published."
-    )
+    script: str = opt("", "Script behind the options.")
     legacy: tuple[str, ...] = opt(
         (), "Options whose text was imported and keeps its old meaning: scheduler.force …"
     )

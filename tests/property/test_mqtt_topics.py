@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecpds.model.mqtttopics import (
+from ecpds.portals.mqtt.topics import (
+    FilterTree,
+    TopicTree,
     covers,
     is_filter,
     is_permitted,
@@ -14,7 +16,6 @@ from ecpds.model.mqtttopics import (
     matches,
     permitted_filters,
 )
-from ecpds.portals.mqtt.topics import FilterTree, TopicTree
 
 levels = st.sampled_from(["a", "b", "", "$x", "é"])
 topics = st.lists(levels, min_size=1, max_size=5).map("/".join).filter(is_topic)
