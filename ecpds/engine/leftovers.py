@@ -65,6 +65,7 @@ class Leftovers:
         why = dict.fromkeys((one.id for one in ones), "the host cannot be used")
         if host.access is not None and host.host.active:
             why = await self._tried(host.access, ones)
+        self._core.failpoints.hit("leftover.removed")
         for one in ones:
             if why[one.id]:
                 await self._later(one, why[one.id])

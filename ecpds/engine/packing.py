@@ -188,7 +188,9 @@ class Packing:
             volume=stored.volume if stored else "",
             object_key=stored.key if stored else "",
         )
+        core.failpoints.hit("packing.made")
         await core.store.write(outgoing.add_squeezed, made, now=core.clock.now())
+        core.failpoints.hit("packing.stored")
         log.info("content compressed", file=file.id, by=squeeze.label, bytes=made.size)
         return made
 

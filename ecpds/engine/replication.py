@@ -83,6 +83,8 @@ class Replicator:
     async def run(self) -> None:
         """Serve until cancelled."""
         clock = self._core.clock
+        # a restart must not begin again with a host that failed: its files wait for it, not for us
+        self._out = await self._core.store.read(copies.failing, now=clock.now())
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from ecpds.store.codec import dump, to_micros
+from ecpds.store.codec import dump, from_micros, to_micros
 from ecpds.store.db import Connection, Row, statement
 
 Role = Literal["backup", "proxy"]
@@ -68,6 +68,9 @@ FORGET_WAITING = statement("""
     DELETE FROM content_copy WHERE state = 'waiting' AND NOT EXISTS (
         SELECT 1 FROM data_file WHERE data_file.id = content_copy.data_file
           AND data_file.deleted = 0)""")
+FAILING = statement("""
+    SELECT host, MAX(due_at) AS due_at FROM content_copy
+    WHERE state = 'waiting' AND due_at > :now GROUP BY host""")
 SET_HOST = statement("UPDATE transfer SET backup_host = :host WHERE data_file = :file")
 SET_PROXY = statement("UPDATE transfer SET proxy_host = :host WHERE id = :id")
 
@@ -156,6 +159,12 @@ def get(db: Connection, file: int, host: str, destination: str, *, now: datetime
     values = {"file": file, "host": host, "destination": destination}
     row = db.execute(ONE.sql, values).fetchone()
     return _row(row, now) if row else None
+
+
+def failing(db: Connection, *, now: datetime) -> dict[str, datetime]:
+    """Return the hosts at which a copy failed a short while ago, each with the end of its pause."""
+    rows = db.execute(FAILING.sql, {"now": to_micros(now)})
+    return {row["host"]: from_micros(row["due_at"]) for row in rows}
 
 
 def of_file(db: Connection, file: int, *, now: datetime) -> list[Copy]:

@@ -30,6 +30,7 @@ RANDOM_KILLS = int(os.environ.get("ECPDS_RANDOM_KILLS", "100"))
 QUIET = {"retention.marked", "retention.removed"}
 ELSEWHERE = {"outbox.prepared", "outbox.published", "outbox.settled"}  # test_mqtt_kill.py
 ELSEWHERE |= {"copy.made", "job.acted", "job.saved"}  # test_kill_copies.py
+ELSEWHERE |= {"packing.made", "packing.stored", "leftover.removed"}  # test_kill_schedulers.py
 # test_kill_watches.py
 ELSEWHERE |= {"mail.posted", "check.written", "recovering.started", "sink.sent"}
 

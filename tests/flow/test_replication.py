@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -171,9 +172,17 @@ class Api:
 
 @asynccontextmanager
 async def two(
-    folder: Path, *, near: dict[str, Any] | None = None, far: dict[str, Any] | None = None
+    folder: Path,
+    *,
+    near: dict[str, Any] | None = None,
+    far: dict[str, Any] | None = None,
+    first: dict[str, Any] | None = None,
+    failpoints: str = "",
 ) -> AsyncIterator[tuple[Api, Api, Path, Path]]:
-    """Run a central node and one near the users; D sends into a directory of each of them."""
+    """Run a central node and one near the users; D sends into a directory of each of them.
+
+    `first`: a proxy that comes before that node; `failpoints`: of the central one.
+    """
     for name in ("far", "near"):
         (folder / name).mkdir()
     there = DaemonProcess(folder / "far", environment={"ECPDS_MONITOR__TLS": "false"})
@@ -181,7 +190,7 @@ async def two(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(there.start())
-            group.create_task(here.start())
+            group.create_task(here.start(ECPDS_FAILPOINTS=failpoints))
         await there.apply(
             {
                 "hosts": [{"name": "out", "method": "genericFile",
@@ -198,9 +207,11 @@ async def two(
                     {"name": "far", "role": "proxy", "method": "genericHttp",
                      "host": there.endpoints["monitor"], "password": token,
                      "options": {"proxy.timeout": "3s"}},
+                    *([first] if first else []),
                 ],
                 "destinations": [
-                    {"name": "D", "hosts": ["out", "far"], "force_proxy": True, **(near or {})}
+                    {"name": "D", "hosts": ["out", *([first["name"]] if first else []), "far"],
+                     "force_proxy": True, **(near or {})}
                 ],
             }
         )  # fmt: skip
@@ -238,6 +249,39 @@ async def test_a_proxy_sends_for_us(tmp_path: Path) -> None:
             return bool(found)
 
         await eventually(is_gone, "the copy there is deleted")
+
+
+async def test_the_second_proxy_serves_while_the_first_is_down(tmp_path: Path) -> None:
+    """And killed between the copy there and its note here: one copy, sent once, from there."""
+    with socket.socket() as closed:  # nobody listens there
+        closed.bind(("127.0.0.1", 0))
+        first = {
+            "name": "down", "role": "proxy", "method": "genericHttp", "password": "x",
+            "host": f"http://127.0.0.1:{closed.getsockname()[1]}",
+        }  # fmt: skip
+        failpoints = "copy.made:kill@2"  # the first one is the failure
+        async with two(tmp_path, first=first, failpoints=failpoints) as (here, there, out, far):
+            number = await here.push("a.grib", b"x" * 1000)
+
+            async def died() -> bool:
+                return not here.daemon.is_alive
+
+            await eventually(died, "the second copy was made")
+            here.daemon.kill()
+            await here.daemon.start()
+            await here.status(number, "done")
+            assert (far / "a.grib").read_bytes() == b"x" * 1000
+            assert not (out / "a.grib").exists()
+            (copy,) = (await there.call("GET", "/transfers"))["items"]
+            assert (copy["status"], copy["attempts"]) == ("done", 1)
+
+            async def told() -> Any:
+                copies = {one["target"]: one for one in await here.events() if one["type"] == "CPY"}
+                return copies if "far" in copies else None
+
+            copies = await eventually(told)
+            assert copies["down"]["outcome"] == "failed"
+            assert copies["far"]["outcome"] == "ok"
 
 
 async def test_a_proxy_that_is_gone_is_passed_by(tmp_path: Path) -> None:
