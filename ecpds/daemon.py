@@ -43,6 +43,7 @@ from ecpds.portals.mqtt.websocket import MqttDoor
 from ecpds.portals.s3.portal import S3Portal
 from ecpds.portals.s3.service import PREFIX, S3Service
 from ecpds.portals.ssh.server import SshPortal
+from ecpds.vfs.brokerfiles import BrokerFiles
 from ecpds.vfs.brokermemory import BrokerMemory
 from ecpds.vfs.desks import make_desks
 from ecpds.vfs.gate import PortalGate
@@ -131,6 +132,7 @@ class Daemon:
             await node.engine.is_running.wait()
             gate = PortalGate(core, node.engine)
             rights = group.create_task(supervise("portal", gate.run, core.clock), name="portal")
+            files = group.create_task(self._follow_users(core), name="broker-files")
             try:
                 await self._start_servers(node, gate)
                 credentials = await self._make_demo(node, group)
@@ -141,6 +143,12 @@ class Daemon:
                 await self._stop(node, gate, engine)
                 watch.cancel()
                 rights.cancel()
+                files.cancel()
+
+    async def _follow_users(self, core: Core) -> None:
+        """Keep the files of another broker, where a site wants that."""
+        if self.settings.mqtt.mosquitto_files and core.broker_logins is not None:
+            await supervise("broker-files", BrokerFiles(core).run, core.clock)
 
     async def _make_demo(self, node: Node, group: asyncio.TaskGroup) -> list[str]:
         if not self.settings.demo.enabled:

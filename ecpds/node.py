@@ -23,6 +23,7 @@ from ecpds.base.passwords import Passwords, random_password, random_token, token
 from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.vault import Vault
+from ecpds.engine.brokerlogins import BrokerLogins
 from ecpds.engine.core import Configuration, Core
 from ecpds.engine.notices import KINDS
 from ecpds.engine.proxy import ProxyOptions
@@ -224,6 +225,9 @@ def make_core(
         mailer=Mailer(
             settings.mail, settings.data_dir / "mail", threads, clock, settings.node.public_host
         ),
+        broker_logins=None
+        if settings.mqtt.driver == "embedded"
+        else BrokerLogins(store, threads, clock, settings.mqtt.password_rounds),
     )
 
 

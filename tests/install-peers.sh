@@ -62,6 +62,7 @@ unpacked=(
     "usr/sbin/vsftpd:vsftpd"
     "usr/sbin/proftpd:proftpd-core"
     "usr/lib/proftpd/mod_tls.so:proftpd-mod-crypto"
+    "usr/lib/openssh/regress/sftp-cmds.sh:openssh-tests"
 )
 
 modules=(
@@ -170,7 +171,7 @@ create_login() {
     fi
     cat >"$service" <<PAM
 # Login of the servers that the tests of ecpds start on loopback (tests/install-peers.sh).
-auth    required pam_pwdfile.so pwdfile=$peers/logins
+auth    required pam_pwdfile.so pwdfile=$peers/logins nodelay
 account required pam_permit.so
 session required pam_permit.so
 PAM

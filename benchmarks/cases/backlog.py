@@ -61,6 +61,7 @@ class Backlog:
     folder: Path
     count: int
     destinations: int = DESTINATIONS
+    running_for: float = RUNNING_FOR
     figures: dict[str, float] = field(default_factory=dict)
     failure: MeasurementFailed | None = None
 
@@ -86,7 +87,7 @@ class Backlog:
             await asyncio.to_thread(load, database, self.count, names)
             waits = await claims(database, names)
             ready = await node.start()
-            await asyncio.sleep(RUNNING_FOR)
+            await asyncio.sleep(self.running_for)
             used = node.memory()
         finally:
             await node.stop()

@@ -77,47 +77,63 @@ hosts = ["to-b"]
 """
 
 
-@asynccontextmanager
-async def comparisons(scene: Scene) -> AsyncIterator[list[Comparison]]:
-    """Without the daemon there is nothing to compare."""
-    if not scene.ours:
-        yield []
-        return
-    folder = fresh(scene.work / "scale")
-    async with AsyncExitStack() as running:
-        hosts = await running.enter_async_context(_hosts(folder / "hosts", scene))
-        fetch = await running.enter_async_context(_fetching(folder, scene))
-        yield [*_queues(folder, scene), hosts, fetch]
-
-
 # --- destinations ------------------------------------------------------------------------------
 
 
-def _queues(folder: Path, scene: Scene) -> list[Comparison]:
-    each = 1000 if scene.full else 20
-    queue = Backlog(folder=folder, count=1000 * each, destinations=1000)
+@asynccontextmanager
+async def queues(scene: Scene) -> AsyncIterator[list[Comparison]]:
+    """One destination with a long queue, and many with one each; a tenth of it for comparison."""
+    folder, long = fresh(scene.work / "queues"), 1_000_000 if scene.full else 20_000
+    running_for = 10.0 if scene.full else 3.0
+
+    def backlog(count: int, destinations: int) -> Backlog:
+        return Backlog(
+            folder=folder, count=count, destinations=destinations, running_for=running_for
+        )
+
+    yield (
+        [
+            *_queues(f"1 destination with {long:,}", backlog(long, 1), backlog(long // 10, 1)),
+            *_queues(
+                f"1,000 destinations with {long // 1000:,} each",
+                backlog(long, 1000),
+                backlog(long // 10, 100),
+            ),
+        ]
+        if scene.ours
+        else []
+    )
+
+
+def _queues(what: str, queue: Backlog, tenth: Backlog) -> list[Comparison]:
     rows = []
-    for what, unit, figure, limit in (
-        ("start to ready", "s", "ready", 5),
-        ("claim, 99 %", "ms", "p99", 10),
-        ("resident memory", "MB", "rss", 500),
+    for figure, text, unit, limit, most in (
+        ("ready", "start to ready", "s", 5.0, None),
+        ("p50", "claim, median", "ms", None, None),
+        ("p99", "claim, 99 %", "ms", 10.0, None),
+        ("rss", "resident memory", "MB", 500.0, 2.0),
     ):
 
         async def run(number: int, name: str = figure) -> Mapping[str, float]:
             del number
             return {US: await queue.figure(name)}
 
-        rows.append(
-            _row(f"1,000 destinations with {each:,} each: {what}", unit, run, Reach(limit=limit))
-        )
+        async def growth(number: int, name: str = figure) -> Mapping[str, float]:
+            del number
+            return {US: await queue.figure(name) / await tenth.figure(name)}
+
+        reach = None if limit is None else Reach(limit=limit)
+        rows.append(_row(f"{what}: {text}", unit, run, reach, case="queues"))
+        reach = Reach(limit=10.0 if most is None else most)  # ten times the work
+        rows.append(_row(f"{what}: {text}, beside a tenth", "x", growth, reach, case="queues"))
     return rows
 
 
 def _row(
-    work: str, unit: str, run: object, reach: Reach | None, better: str = "lower"
+    work: str, unit: str, run: object, reach: Reach | None, better: str = "lower", *, case: str
 ) -> Comparison:
     return Comparison(
-        case="scale",
+        case=case,
         work=work,
         unit=unit,
         contenders=[Contender(name=US, run=run)],  # type: ignore[arg-type] # a coroutine function
@@ -138,8 +154,8 @@ class Site:
     hosts: int
     entries: int
 
-    async def discover(self) -> None:
-        """Go through the listings of all hosts at once, as far as the settings allow."""
+    async def discover(self, hosts: int) -> float:
+        """Go through the listings of so many hosts at once; return the seconds."""
         core = self.node.core
         slots = asyncio.Semaphore(core.settings.scheduler.acquisition_hosts)
         search = parse_directory("/in/").lines[0].at(core.clock.now())
@@ -156,14 +172,21 @@ class Site:
             if run.errors or run.listed != self.entries:
                 raise MeasurementFailed(f"{host.name}: {run.outcomes} {run.errors[:1]}")
 
+        began = time.monotonic()
         async with asyncio.TaskGroup() as group:
-            for number in range(self.hosts):
+            for number in range(hosts):
                 group.create_task(one(number))
+        return time.monotonic() - began
 
 
 @asynccontextmanager
-async def _hosts(folder: Path, scene: Scene) -> AsyncIterator[Comparison]:
+async def listings(scene: Scene) -> AsyncIterator[list[Comparison]]:
+    """Many hosts that list what is known: each discovery of a minute."""
+    if not scene.ours:
+        yield []
+        return
     count, entries = (200, 10_000) if scene.full else (20, 1_000)
+    folder = fresh(scene.work / "listings")
     given = {"ECPDS_NODE__DATA_DIR": str(folder), "ECPDS_STORE__DURABILITY": "normal"}
     node = await open_node(load(None, given))
     try:
@@ -183,24 +206,43 @@ async def _hosts(folder: Path, scene: Scene) -> AsyncIterator[Comparison]:
         site = read_site(document, Where())
         await SiteOperations(node.engine).apply(site, SYSTEM, dry_run=False)
         made = Site(node, count, entries)
-        known: list[bool] = []
+        taken: dict[str, float] = {}
 
-        async def run(number: int) -> Mapping[str, float]:
+        async def measured() -> dict[str, float]:
+            if not taken:
+                await made.discover(count)  # now all of it is known
+                taken["tenth"] = await made.discover(count // 10)
+                before = resident()
+                taken["all"] = await made.discover(count)
+                taken["memory"] = (resident() - before) / MEGABYTE
+            return taken
+
+        async def seconds(number: int) -> Mapping[str, float]:
             del number
-            if not known:
-                await made.discover()
-                known.append(True)
-            before, began = resident(), time.monotonic()
-            await made.discover()
-            took = time.monotonic() - began
-            grown = (resident() - before) / MEGABYTE
-            if grown > 100:
-                raise MeasurementFailed(f"memory grew by {grown:.0f} MB")
-            return {US: took}
+            return {US: (await measured())["all"]}
 
+        async def rate(number: int) -> Mapping[str, float]:
+            del number
+            return {US: count * entries / (await measured())["all"]}
+
+        async def growth(number: int) -> Mapping[str, float]:
+            del number
+            found = await measured()
+            return {US: found["all"] / found["tenth"]}
+
+        async def memory(number: int) -> Mapping[str, float]:
+            del number
+            return {US: max((await measured())["memory"], 0.0)}
+
+        what = f"{count} hosts that list {entries:,} known files each"
         # every minute: a round has to end within one, with room for other work
         reach = Reach(limit=40 if scene.full else 1)
-        yield _row(f"{count} hosts that list {entries:,} known files each", "s", run, reach)
+        yield [
+            _row(what, "s", seconds, reach, case="listings"),
+            _row(f"{what}: entries", "entries/s", rate, None, better="higher", case="listings"),
+            _row(f"{what}, beside a tenth", "x", growth, Reach(limit=15), case="listings"),
+            _row(f"{what}: memory added", "MB", memory, Reach(limit=100), case="listings"),
+        ]
     finally:
         await node.close()
 
@@ -209,7 +251,12 @@ async def _hosts(folder: Path, scene: Scene) -> AsyncIterator[Comparison]:
 
 
 @asynccontextmanager
-async def _fetching(folder: Path, scene: Scene) -> AsyncIterator[Comparison]:
+async def fetching(scene: Scene) -> AsyncIterator[list[Comparison]]:
+    """A batch that is registered, fetched and sent to two destinations."""
+    if not scene.ours:
+        yield []
+        return
+    folder = fresh(scene.work / "fetching")
     count = 5000 if scene.full else 500
     material = await asyncio.to_thread(Material(folder=scene.work / "material").create)
     async with AsyncExitStack() as running:
@@ -237,7 +284,8 @@ async def _fetching(folder: Path, scene: Scene) -> AsyncIterator[Comparison]:
             return {US: count / (time.monotonic() - began)}
 
         work = f"{count:,} x 16 KiB registered, fetched by SFTP, sent to two destinations"
-        yield _row(work, "files/s", run, Reach(limit=300), better="higher")
+        reach = Reach(limit=300)
+        yield [_row(work, "files/s", run, reach, better="higher", case="fetching")]
 
 
 def _laid(peer: Peer, material: Material, count: int, prefix: str, folder: Path) -> Path:

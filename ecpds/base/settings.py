@@ -124,6 +124,7 @@ class S3Settings:
         reload=False,
     )
     region: str = opt("us-east-1", "Region that clients are told.")
+    cors_allow_origin: str = opt("", "Origins of web pages that may ask, comma list or *.")
     clock_skew: timedelta = opt(minutes(15), "Clocks of clients may differ by.", low=1, high=86400)
     max_connections: int = opt(1000, "Open connections.", low=1, reload=False)
     idle_timeout: timedelta = opt(seconds(75), "Keep-alive.", low=1)
@@ -155,6 +156,10 @@ class SftpSettings:
     """Table [portal.sftp]: SFTP and SCP."""
 
     listen: str = opt("0.0.0.0:7022", "host:port; empty: off.", reload=False)
+    local_socket: str = opt(
+        "", "Unix socket for ecpds sftp-stdio; root and the node's user only; empty: off.",
+        reload=False,
+    )  # fmt: skip
     nist_curves: bool = opt(
         False, "Offer ECDSA host key and ECDH on NIST curves, which audits call weak.", reload=False
     )
@@ -185,6 +190,17 @@ class MqttSettings:
     )
     url: Secret = opt(
         Secret(""), "External broker, mqtt[s]://user:password@host:port.", reload=False
+    )
+    mosquitto_files: str = opt(
+        "", "Directory for password and ACL file of a Mosquitto; empty: none.", reload=False
+    )
+    mosquitto_pid: str = opt("", "Its pid file: SIGHUP after each change.", reload=False)
+    password_rounds: int = opt(
+        100_000,
+        "Rounds of PBKDF2 in the password file.",
+        low=1_000,
+        high=10_000_000,
+        reload=False,
     )
     session_max: timedelta = opt(timedelta(hours=1), "Longest session expiry.", low=0, high=86400)
     test_publish: bool = opt(False, "Every client may publish; loopback only.", reload=False)

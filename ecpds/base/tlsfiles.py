@@ -5,6 +5,7 @@ Spec: RFC 2986 (requests), RFC 7468 (PEM).
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
 from ecpds.model.errors import InputError
@@ -118,6 +120,29 @@ def install(certificate: Path, key: Path, chain: str, key_text: str, now: dateti
     _write(key, data)
     _write(certificate, chain.strip().encode() + b"\n")
     (certificate.parent / PENDING).unlink(missing_ok=True)
+
+
+def unpacked(text: str, password: str) -> tuple[str, str]:
+    """Return chain and key of a PKCS #12 file in base64 as PEM; InputError."""
+    if len(text) > LONGEST:
+        raise InputError("that is too long for a certificate", pointer="pkcs12")
+    try:
+        found = pkcs12.load_pkcs12(
+            base64.b64decode(text, validate=False), password.encode() or None
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError(f"that is no PKCS #12 file, or the password is wrong: {error}",
+                         pointer="pkcs12") from None  # fmt: skip
+    if found.cert is None or found.key is None:
+        raise InputError("that file has no certificate with its key", pointer="pkcs12")
+    several = [found.cert, *found.additional_certs]
+    chain = b"".join(one.certificate.public_bytes(serialization.Encoding.PEM) for one in several)
+    key = found.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return chain.decode(), key.decode()
 
 
 def _matching(certificate: x509.Certificate, text: str, paths: list[Path]) -> bytes:

@@ -65,7 +65,7 @@ class Case:
     has_directories: bool = True  # empty ones exist and missing ones are missed; else keys only
     has_host: bool = True  # the name of the server is that of the host, not part of an option
     drops_uploads: bool = True  # at once, when told; else after a while by itself
-    many: int = 20_000  # entries of the longest listing
+    many: int = 4_000  # entries of the longest listing
     about: Callable[[], str] = str  # name and version of the server, for the results page
     quirks: tuple[str, ...] = ()  # what people should know of it
 

@@ -32,7 +32,7 @@ from ecpds.transfer.source import ContentSource
 
 PUT = Feature.PUT
 SIZE = 4 * MIB
-BIG = 16 * MIB  # more than any module has under way without an answer
+BIG = 8 * MIB  # more than any module has under way without an answer
 
 
 # ---- our side breaks
@@ -218,12 +218,12 @@ async def test_a_stalled_upload_ends(case: Case, tmp_path: Path) -> None:
 
 
 def impatient() -> dict[str, object]:
-    """Return options under which a silent peer is given up after about a second."""
+    """Return options under which a silent peer is given up at once."""
     return {
-        "ectrans.streamTimeout": "1s",
-        "ectrans.sizeTimeOut": "1s",
-        "ectrans.delTimeOut": "1s",
-        "ectrans.closeTimeOut": "1s",
+        "ectrans.streamTimeout": "400ms",
+        "ectrans.sizeTimeOut": "400ms",
+        "ectrans.delTimeOut": "400ms",
+        "ectrans.closeTimeOut": "400ms",
     }
 
 
@@ -250,7 +250,7 @@ async def test_somebody_listens_and_says_nothing(case: Case, tmp_path: Path) -> 
             there.proxy.fault = stall(after=0, way=Way.DOWN, times=None, channel=Channel.CONTROL)
         begun = time.monotonic()
         with pytest.raises(RemoteTimeout):
-            await use(there, ectrans__connectTimeOut="700ms", **impatient())
+            await use(there, ectrans__connectTimeOut="400ms", **impatient())
         assert time.monotonic() - begun < 10
 
 
@@ -322,7 +322,7 @@ async def test_a_slow_transfer_is_ended_when_told(case: Case, tmp_path: Path) ->
     async with site(case, tmp_path) as there:
         access = there.access(
             upload__interruptSlow="yes",
-            upload__minimumDuration="300ms",
+            upload__minimumDuration="200ms",
             upload__minimumRate="100KB",
             upload__maximumDuration="1h",
         )
@@ -330,4 +330,4 @@ async def test_a_slow_transfer_is_ended_when_told(case: Case, tmp_path: Path) ->
         with pytest.raises(RemoteTimeout, match="slower"):
             await there.deliver("f", source, access=access)
         assert there.files() == {}
-        assert access.upload.minimum_duration == timedelta(milliseconds=300)
+        assert access.upload.minimum_duration == timedelta(milliseconds=200)

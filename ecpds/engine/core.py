@@ -20,6 +20,7 @@ from ecpds.base.settings import Settings
 from ecpds.base.threads import Threads
 from ecpds.base.tls import Certificates
 from ecpds.base.vault import PREFIX, Vault
+from ecpds.engine.brokerlogins import BrokerLogins
 from ecpds.engine.notices import NoticeRule
 from ecpds.engine.ruletexts import compiled
 from ecpds.engine.versions import version_pieces
@@ -180,7 +181,7 @@ class Configuration:
         found = {row.host.name: self._host(row.host, row.version) for row in hosts.everything(db)}
         entries = {}
         users: dict[str, list[str]] = {}
-        for destination, state in destinations.everything(db):
+        for destination, state, _ in destinations.everything(db):
             delivers = any(
                 name in found
                 and found[name].host.active
@@ -284,6 +285,7 @@ class Core:
     configuration: Configuration
     scripts: Scripts = field(default_factory=Scripts)
     mailer: Mailer
+    broker_logins: BrokerLogins | None = None  # kept for another broker, None: there is none
     certificates: Certificates | None = None  # of the listeners
     endpoints: dict[str, str] = field(default_factory=dict)  # filled when all listen
 

@@ -165,6 +165,9 @@ class _Import:
         if was_ecauth:
             host = inactive(host)
         self._directory(host)
+        if host.get("script"):
+            self._out.tell("kept", "host", name, "script",
+                           "runs only where the host is a broker that announces files")  # fmt: skip
         self._hosts[name] = host
         self._out.tell("kept", "host", name)
         return name

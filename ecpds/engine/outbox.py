@@ -20,8 +20,8 @@ from ecpds.engine.core import Core, DestinationEntry
 from ecpds.engine.notices import CLEARED, EVENTS, IS_WIS2
 from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_script import scripted
-from ecpds.engine.publish_text import Subject, is_script, message_of, wants_sha512
-from ecpds.engine.telling import Teller
+from ecpds.engine.publish_text import Subject, is_scripted, message_of, wants_sha512
+from ecpds.engine.telling import Teller, stamp
 from ecpds.engine.wis2_publish import NO_RECORD, Memory, NothingNew, Wis2Publisher, remember
 from ecpds.model.errors import EcpdsError, NotFound, TemplateError
 from ecpds.model.message import Message
@@ -288,7 +288,7 @@ class Outbox:
         made = self._plain(number, noted_at, event, facts, entry)
         if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
             made = replace(made, sha512=await self._sha512(facts.file))
-        if is_script(entry.mqtt.payload):
+        if is_scripted(entry):
             return await scripted(self._core.scripts, made, self._core.clock.now())
         return made
 
@@ -365,12 +365,18 @@ def _likely(entry: DestinationEntry) -> str:
 def shown(message: Message) -> dict[str, Any]:
     """Return what is kept of a message for people."""
     text = message.payload.decode("utf-8", "replace")
-    return {
+    found = {
         "payload": text[:SHOWN],
         "qos": message.qos,
         "retain": message.retain,
         "content_type": message.content_type,
+        "expires": None if message.expires_at is None else stamp(message.expires_at),
     }
+    if len(text) > SHOWN:
+        found["size"] = len(message.payload)
+    if message.client:
+        found["client"] = message.client
+    return found
 
 
 def facts_for(db: Connection, number: int) -> _Facts | None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from ecpds.base.mail import addresses_in, checked_address
 from ecpds.model.account import Permission, Protocol
+from ecpds.model.accountterms import read_networks, read_until
 from ecpds.model.decode import Where
 from ecpds.model.errors import InputError
 from ecpds.model.headerrules import parse as parse_headers
@@ -34,6 +35,8 @@ def _addresses(text: str) -> None:
 
 _CHECKS: Final[Mapping[str, Callable[[str], object]]] = {
     "portal.maxconnectionsschedule": DaySchedule.parse,
+    "portal.validuntil": read_until,
+    "portal.networks": read_networks,
     "portal.headerregistry": parse_headers,
     "portal.pathpermissions": parse_path_rights,
     "portal.excludeprotocols": _protocols,

@@ -145,15 +145,15 @@ class Subject:
     made_topic: str = ""
 
 
-def is_script(text: str) -> bool:
-    """Tell whether a payload is a script: `$( ... )` as a whole."""
-    trimmed = text.strip()
-    return trimmed.startswith("$(") and trimmed.endswith(")")
+def is_scripted(entry: DestinationEntry) -> bool:
+    """Tell whether a script has a say: behind the options, or `$( ... )` as the payload."""
+    trimmed = entry.mqtt.payload.strip()
+    return bool(entry.destination.script) or (trimmed.startswith("$(") and trimmed.endswith(")"))
 
 
 def wants_sha512(entry: DestinationEntry) -> bool:
     """Tell whether the digest has to be known before the message is made."""
-    return "sha512" in entry.mqtt.payload
+    return "sha512" in entry.mqtt.payload or "sha512" in entry.destination.script
 
 
 def values_of(subject: Subject, now: datetime) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ecpds.base.logs import get_logger, log_context
 from ecpds.engine.acquisition import AcquisitionScheduler
 from ecpds.engine.acquisition_run import Run, host_tokens
 from ecpds.engine.acquisition_take import submission_of
+from ecpds.engine.announce_script import read_messages
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.submit import Plan, Registered, Submission, plan, register
 from ecpds.engine.telling import Teller
@@ -158,7 +159,10 @@ class SubscriptionScheduler(AcquisitionScheduler):
         searches = self._searches(host, now)
         client = _client_id(self._core.node, host.host.id, self.name, broker)
         topics = [one.path for one in searches]
-        async with subscriber.listen(topics, client, now, broker=broker) as subscription:
+        is_raw = bool(host.host.script.strip())
+        async with subscriber.listen(
+            topics, client, now, broker=broker, is_raw=is_raw
+        ) as subscription:
             self._connected += 1
             self.is_running, run.was_connected = True, True
             self._lost.pop(broker, None)
@@ -167,13 +171,14 @@ class SubscriptionScheduler(AcquisitionScheduler):
                 await self._tell(run)
                 if subscriber.replays and not subscription.was_known:
                     await self._catch_up(subscriber, entry, host, searches, run)
-                await self._take_from(subscription, entry, host, searches, run)
+                await self._take_from(subscriber, subscription, entry, host, searches, run)
             finally:
                 self._connected -= 1
                 self.is_running = self._connected > 0
 
     async def _take_from(
         self,
+        subscriber: Subscriber,
         subscription: Subscription,
         entry: DestinationEntry,
         host: HostEntry,
@@ -182,7 +187,8 @@ class SubscriptionScheduler(AcquisitionScheduler):
     ) -> None:
         while not self._draining:
             arrived = await subscription.next()
-            await self._take(entry, host, searches, [one.notification for one in arrived], run)
+            notes = await self._read(subscriber, host, [one.notification for one in arrived])
+            await self._take(entry, host, searches, notes, run)
             subscription.acknowledge(arrived)
             if self._told_at is None or self._told_at + TOLD_EVERY <= self._core.clock.now():
                 await self._tell(run)
@@ -201,9 +207,18 @@ class SubscriptionScheduler(AcquisitionScheduler):
             return
         now = self._core.clock.now()
         topics = [one.path for one in searches]
-        async for page in subscriber.missed(topics, since - OVERLAP, now):
-            await self._take(entry, host, searches, page, run)
+        is_raw = bool(host.host.script.strip())
+        async for page in subscriber.missed(topics, since - OVERLAP, now, is_raw=is_raw):
+            await self._take(entry, host, searches, await self._read(subscriber, host, page), run)
             run.count("replayed", len(page))
+
+    async def _read(
+        self, subscriber: Subscriber, host: HostEntry, notes: Sequence[Notification]
+    ) -> Sequence[Notification]:
+        """Let the script of the Host read messages, if it has one."""
+        if not host.host.script:
+            return notes
+        return await read_messages(self._core.scripts, host.host.script, subscriber, notes)
 
     def _searches(self, host: HostEntry, now: datetime) -> list[Search]:
         """Return the lines of the directory: topic filters with the options of acquisition."""

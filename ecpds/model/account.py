@@ -42,7 +42,10 @@ class Protocol(StrEnum):
 
 
 class Role(StrEnum):
-    """Named set of rights of a web user; each includes the ones before it."""
+    """Named set of rights of a web user; each includes the ones before it.
+
+    These four are built in; a site may make others.
+    """
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -57,9 +60,9 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """A role over the destinations that match `scope` (a glob)."""
+    """A role, built in or made by the site, over destinations that match `scope` (a glob)."""
 
-    role: Role
+    role: str
     scope: str = "*"
     restricted: bool = False
 
@@ -122,5 +125,6 @@ class WebUser:
     comment: str = ""
     has_password: bool = False
     grants: tuple[Grant, ...] = ()
+    made_roles: dict[str, tuple[str, ...]] = field(default_factory=dict)  # scopes, by the store
     last_login_at: datetime | None = None
     last_login_from: str = ""

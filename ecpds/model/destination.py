@@ -90,7 +90,9 @@ class Destination:
     hosts: tuple[str, ...] = opt((), "Names of the hosts, in the order of their priority.")
     aliases: tuple[Alias, ...] = opt((), "Copies to other destinations.")
     options: dict[str, Any] = opt(dict, "Options such as scheduler.delay, by full key.")
-    script: str = opt("", "Script behind the options.")
+    script: str = opt(
+        "", "Script behind the options: gives payload and topic of what is published."
+    )
     legacy: tuple[str, ...] = opt(
         (), "Options whose text was imported and keeps its old meaning: scheduler.force …"
     )

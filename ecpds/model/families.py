@@ -176,6 +176,16 @@ class PortalOptions(OptionFamily):
     upload_period: timedelta | None = opt(None, "Its period.", key="uploadPeriod")
     max_download: ByteCount = opt(ByteCount(0), "Download quota.", key="maxDownloadBytes")
     download_period: timedelta | None = opt(None, "Its period.", key="downloadPeriod")
+    valid_until: str = opt(
+        "", "Last day (2031-05-04) or end (2031-05-04T12:00Z) of the account.", key="validUntil"
+    )
+    networks: str = opt("", "Networks that may log in, such as 192.0.2.0/24; empty: all.")
+    max_stored: ByteCount = opt(
+        ByteCount(0), "Bytes of own uploads kept here; 0: any.", key="maxStoredBytes"
+    )
+    max_files: int = opt(0, "Own uploads kept here; 0: any.", key="maxStoredFiles", low=0)
+    max_rate_in: ByteRate | None = opt(None, "Per download.", key="maxBytesPerSecForInput")
+    max_rate_out: ByteRate | None = opt(None, "Per upload.", key="maxBytesPerSecForOutput")
     max_ranges: int = opt(100, "Ranges of one request.", key="maxRangesAllowed", low=1)
     header_registry: str = opt("", "Headers by path.", key="headerRegistry")
     cors_allow_origin: str = opt("", "Origins that may read.", key="corsAllowOrigin")

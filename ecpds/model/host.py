@@ -59,7 +59,9 @@ class Host:
     latitude: float | None = opt(None, "Degrees north.", low=-90, high=90)
     longitude: float | None = opt(None, "Degrees east.", low=-180, high=180)
     options: dict[str, Any] = opt(dict, "Options such as sftp.port, by full key.")
-    script: str = opt("", "Script behind the options.")
+    script: str = opt(
+        "", "Script behind the options: reads the messages of a broker; kept for other hosts."
+    )
     legacy: tuple[str, ...] = opt(
         (), "Texts that were imported and keep their old meaning: directory …"
     )

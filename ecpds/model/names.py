@@ -25,8 +25,19 @@ _FORMS = {
     "web user": (re.compile(r"[A-Za-z0-9_.@-]+"), 32, "letters, digits, - _ . @"),
     "API user": (re.compile(r"[A-Za-z0-9_.@-]+"), 128, "letters, digits, - _ . @"),
     "metadata field": (re.compile(r"[A-Za-z0-9_.-]+"), 64, "letters, digits, - _ ."),
+    "role": (re.compile(r"[A-Za-z0-9_.-]+"), 32, "letters, digits, - _ ."),
     "webhook": (re.compile(r"[A-Za-z0-9_.-]+"), 64, "letters, digits, - _ ."),
 }
+
+
+RESERVED = frozenset({"new", "import", "export"})
+"""Words that stand in addresses where names stand too."""
+
+
+def check_new(kind: str, name: str) -> None:
+    """Raise InvalidName for a name that nothing new may have; what has it already keeps it."""
+    if name in RESERVED:
+        raise InvalidName(f"{name!r} is reserved: no {kind} may have it", pointer="name")
 
 
 def checked(kind: str, name: str) -> str:

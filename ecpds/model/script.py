@@ -36,7 +36,17 @@ class Script:
         trimmed = text.strip()
         if not (trimmed.startswith("$(") and trimmed.endswith(")")):
             return None
-        inner = trimmed[2:-1]
+        return cls._of(trimmed[2:-1], vocabulary)
+
+    @classmethod
+    def behind(cls, text: str, vocabulary: Vocabulary) -> Script | None:
+        """Return the script behind options, with or without `$( )`; None when there is none."""
+        if not text.strip():
+            return None
+        return cls.find(text, vocabulary) or cls._of(text, vocabulary)
+
+    @classmethod
+    def _of(cls, inner: str, vocabulary: Vocabulary) -> Script:
         prefix = _PREFIX.match(inner)
         language = "javascript"
         if prefix is not None:

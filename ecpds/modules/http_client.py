@@ -213,9 +213,13 @@ class HttpClient:
             if ask.body is not None:
                 # the clock for the answer starts when the body is out, and is aiohttp's
                 expect = self._options.expect_continue
-                response = await self._send(
-                    ask.method, url, headers, ask.limit, data=ask.body, expect100=expect
-                )
+                try:
+                    response = await self._send(
+                        ask.method, url, headers, ask.limit, data=ask.body, expect100=expect
+                    )
+                except BaseException:
+                    self._egress.hang_up()
+                    raise
             else:
                 async with asyncio.timeout(self._connect_timeout + ask.limit):
                     response = await self._send(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -76,6 +77,12 @@ class Egress:
         """Remember what is connected to, if it is the host itself or the proxy."""
         if address in self._home:
             self.peer, self.sock = address, sock
+
+    def hang_up(self) -> None:
+        """End the latest connection; TLS would wait until a broken upload has gone out."""
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
 
     async def addresses(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
         """Return the socket addresses of a host that may be reached, within the time to connect."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,11 +17,13 @@ from ecpds.model.secret import Secret
 from ecpds.modules.mqtt_options import MqttHostOptions
 from ecpds.modules.mqtt_payload import PayloadReader
 from ecpds.modules.mqtt_replay import replayed
+from ecpds.modules.mqtt_script import said, unread
 from ecpds.modules.trust import client_context
 from ecpds.transfer.contract import Surroundings, Target
 from ecpds.transfer.mqttlink import LinkOptions, MqttLink
 from ecpds.transfer.subscription import Arrived, Notification, Subscriber, Subscription
 
+Read = Callable[[str, bytes, datetime], Notification]
 PORTS: Final = {"mqtts": 8883, "mqtt": 1883, "wss": 443, "ws": 80}
 
 
@@ -45,21 +47,36 @@ class MqttSubscriber(Subscriber):
         self.replays = bool(options.replay_url)
 
     async def missed(
-        self, topics: Sequence[str], since: datetime, now: datetime
+        self, topics: Sequence[str], since: datetime, now: datetime, *, is_raw: bool = False
     ) -> AsyncIterator[Sequence[Notification]]:
         """Yield what was announced since then."""
-        reader = PayloadReader(self._options)
+        read = self._reader(is_raw=is_raw)
         async for page in replayed(self._target, self._around, self._options.replay_url, since):
-            yield [reader.read(topic, message, now) for topic, message in page]
+            yield [read(topic, message, now) for topic, message in page]
+
+    def _reader(self, *, is_raw: bool) -> Read:
+        """Return how messages are read; raises RemoteConfig."""
+        if is_raw:
+            return lambda topic, message, _: unread(topic, message, self._options.largest)
+        return PayloadReader(self._options).read
+
+    def said(self, raw: Notification, values: Mapping[str, Any]) -> Notification:
+        """Return what a script made of a message."""
+        return said(raw, values, self._options)
 
     @asynccontextmanager
     async def listen(
-        self, topics: Sequence[str], client_id: str, now: datetime, *, broker: int = 0
+        self,
+        topics: Sequence[str],
+        client_id: str,
+        now: datetime,
+        *,
+        broker: int = 0,
+        is_raw: bool = False,
     ) -> AsyncIterator[Subscription]:
         """Connect and subscribe."""
         options = self._options
-        reader = PayloadReader(options)
-        subscription = MqttSubscription(reader, now, options.in_flight)
+        subscription = MqttSubscription(self._reader(is_raw=is_raw), now, options.in_flight)
         loop = asyncio.get_running_loop()
         tls = await loop.run_in_executor(None, self._context)
         link = MqttLink(
@@ -120,8 +137,8 @@ class MqttSubscription(Subscription):
 
     link: MqttLink
 
-    def __init__(self, reader: PayloadReader, now: datetime, most: int) -> None:
-        self._reader = reader
+    def __init__(self, read: Read, now: datetime, most: int) -> None:
+        self._read = read
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._begun = self._loop.time()
@@ -152,7 +169,7 @@ class MqttSubscription(Subscription):
         messages, self._waiting = self._waiting, deque()
         self._given += len(messages)
         now = self._now + timedelta(seconds=self._loop.time() - self._begun)
-        return [Arrived(self._reader.read(one.topic, one.payload, now), one) for one in messages]
+        return [Arrived(self._read(one.topic, one.payload, now), one) for one in messages]
 
     def acknowledge(self, arrived: Sequence[Arrived]) -> None:
         """Tell the broker that these are safe."""

@@ -186,6 +186,17 @@ def name_in(address: str) -> str:
     return unquote(urlsplit(address).path.rstrip("/").rpartition("/")[2])
 
 
+def checked(found: Notification) -> Notification:
+    """Raise Unusable for a name that is none, or content with another digest."""
+    if not found.name or len(found.name.encode()) > 1024 or not found.name.isprintable():
+        raise Unusable("there is no name of the file")
+    if found.body is not None and found.method:
+        made = hashlib.new(found.method, found.body, usedforsecurity=False).digest()
+        if made != found.digest:
+            raise Unusable("the content in the message has another digest")
+    return found
+
+
 @dataclass(slots=True)
 class PayloadReader:
     """Reads the messages of one Host."""
@@ -268,7 +279,7 @@ class PayloadReader:
         method, digest = "", b""
         if (told := self._get("integrity", document)) is not None:
             method, digest = digest_of(self._get("integrity_method", document), told)
-        return self._checked(
+        return checked(
             Notification(
                 topic=topic,
                 message=message,
@@ -288,17 +299,6 @@ class PayloadReader:
     def _told(self, document: Any) -> str:
         found = {name: path(document) for name, path in self._metadata.items()}
         return ",".join(f"{name}={_plain(value)}" for name, value in found.items() if value)
-
-    @staticmethod
-    def _checked(found: Notification) -> Notification:
-        """Raise Unusable for a name that is none, or content with another digest."""
-        if not found.name or len(found.name.encode()) > 1024 or not found.name.isprintable():
-            raise Unusable("there is no name of the file")
-        if found.body is not None and found.method:
-            made = hashlib.new(found.method, found.body, usedforsecurity=False).digest()
-            if made != found.digest:
-                raise Unusable("the content in the message has another digest")
-        return found
 
     # --- WIS2 ---------------------------------------------------------------------------
 
@@ -325,7 +325,7 @@ class PayloadReader:
         if body is None and operation != "deletion":
             href = check_address(href)
         method, digest = _integrity(properties)
-        return self._checked(
+        return checked(
             Notification(
                 topic=topic,
                 message=message,

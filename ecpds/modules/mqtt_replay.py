@@ -1,6 +1,6 @@
-"""Asks another node for the messages that were missed: `GET URL?since=TIME&after=NUMBER`.
+"""Asks another node for the messages that were missed: `GET URL?since=TIME&after=CURSOR`.
 
-The answer is `{"items": [{"topic", "message"}], "next": NUMBER or null}`, as our own
+The answer is `{"items": [{"topic", "message"}], "next": CURSOR or null}`, as our own
 `/wis2/replay` gives it.
 """
 
@@ -30,7 +30,7 @@ async def replayed(
 
     plain = replace(target, login="", password=Secret(""), directory="")
     async with HttpModule.connect(plain, HttpOptions(dav="no"), around) as http:
-        after = 0
+        after: int | str = 0
         for _ in range(MOST_PAGES):
             query = urlencode({"since": since.isoformat(), "after": after})
             page = _page(await _text(http.get(f"{url}?{query}")))
@@ -39,9 +39,10 @@ async def replayed(
                 for one in page.get("items", [])
                 if isinstance(one, dict) and "topic" in one and "message" in one
             ]
-            if not isinstance(page.get("next"), int):
+            following = page.get("next")
+            if not isinstance(following, int | str) or following == after:
                 return
-            after = page["next"]
+            after = following
 
 
 async def _text(blocks: AsyncIterator[bytes]) -> bytes:

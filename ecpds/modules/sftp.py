@@ -68,7 +68,11 @@ DRAIN: Final = 2.0
 _U32 = Struct(">I")
 _NO_ATTRIBUTES: Final = _U32.pack(0)
 
+LISTED_AHEAD: Final = 4
+"""Answers of about a hundred names that are under way while one directory is listed."""
+
 Pending = deque[tuple[asyncio.Future[Answer], int]]
+Waiting = deque[asyncio.Future[Answer]]
 
 
 class SftpModule(TransferModule[SftpOptions]):
@@ -103,6 +107,7 @@ class SftpModule(TransferModule[SftpOptions]):
         self._timeouts: Timeouts = target.timeouts
         self._base = (options.cwd or target.directory).rstrip("/")
         self._mode = octal(options.chmod)
+        self._server = str(connection.get_extra_info("server_version") or "")
         self.finishes = bool(options.exec_command)
 
     @classmethod
@@ -312,8 +317,11 @@ class SftpModule(TransferModule[SftpOptions]):
                         yield one
             return
         handle = await self._opened(directory)
+        # others may do two requests at a time, and not expect that of one directory
+        count = LISTED_AHEAD if "OpenSSH" in self._server else 1
+        ahead = self._link.ask_many(wire.READDIR, wire.string(handle), count)
         try:
-            while (found := await self._read(handle, directory)) is not None:
+            while (found := await self._read(handle, directory, ahead)) is not None:
                 for one in found:
                     if wanted.match(one.name):
                         yield one
@@ -326,25 +334,40 @@ class SftpModule(TransferModule[SftpOptions]):
             place = self._place(directory or ".")
             return await self._body(wire.OPENDIR, place, kind=wire.HANDLE, limit=limit)
 
-    async def _read(self, handle: bytes, directory: str) -> tuple[Entry, ...] | None:
-        limit = self._timeouts.listing.total_seconds()
+    async def _read(
+        self, handle: bytes, directory: str, ahead: Waiting | None = None
+    ) -> tuple[Entry, ...] | None:
         with translated(Phase.LIST, directory):
-            return await self._entries(handle, self._place(directory or "."), limit)
+            return await self._entries(handle, self._place(directory or "."), ahead)
 
-    async def _entries(self, handle: bytes, place: bytes, limit: float) -> tuple[Entry, ...] | None:
-        """Return the next entries, None at the end."""
-        try:
-            body = await self._body(wire.READDIR, wire.string(handle), kind=wire.NAME, limit=limit)
-        except SftpStatus as answer:
-            if answer.code == wire.EOF:
-                return None
-            raise
+    async def _entries(
+        self, handle: bytes, place: bytes, ahead: Waiting | None
+    ) -> tuple[Entry, ...] | None:
+        """Return the next entries, None at the end; `ahead` are the answers under way."""
+        field = wire.string(handle)
+        if ahead is None:
+            ahead = deque([self._link.ask(wire.READDIR, field)])
+        body = await self._listed(ahead)
+        if body is None:
+            return None
+        ahead.append(self._link.ask(wire.READDIR, field))
         entries = []
         for one in names(body):
             if one.kind is Kind.LINK:
                 one = await self._followed(one, place)
             entries.append(one)
         return tuple(entries)
+
+    async def _listed(self, ahead: Waiting) -> bytes | None:
+        """Return the next names; None when every answer under way says that there are no more."""
+        limit = self._timeouts.listing.total_seconds()
+        while ahead:
+            try:
+                return wire.expect(await self._within(ahead.popleft(), limit), wire.NAME)
+            except SftpStatus as answer:
+                if answer.code != wire.EOF:
+                    raise
+        return None
 
     async def _followed(self, link: Entry, place: bytes) -> Entry:
         """Return a link with where it leads and the size and time of what is there."""
@@ -454,9 +477,10 @@ class SftpModule(TransferModule[SftpOptions]):
         field = wire.string(handle)
         try:
             with translated(Phase.DATA, name):
-                body = await self._body(wire.FSTAT, field, kind=wire.ATTRS)
+                told, first = self._link.ask_first_block(field, offset)
+                body = wire.expect(await self._within(told), wire.ATTRS)
                 size = Fields(body).attributes().size or 0
-                reader = Reader(self._link, field, offset, size, self._options.requests)
+                reader = Reader(self._link, field, offset, size, self._options.requests, first)
             while True:
                 with translated(Phase.DATA, name):
                     block = await reader.next()
@@ -464,7 +488,7 @@ class SftpModule(TransferModule[SftpOptions]):
                     break
                 yield block
         finally:
-            await self._let_go(handle)
+            self._link.let_go(field)
         if self.finishes:
             await self.finished(name)
 

@@ -12,6 +12,7 @@ Spec: draft-ietf-secsh-filexfer-02; OpenSSH PROTOCOL sections 3.3 (posix-rename)
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
@@ -279,6 +280,37 @@ class SftpLink(asyncssh.SSHClientSession[bytes]):
         joined = b"".join(body)
         self._send(_HEAD.pack(5 + len(joined), kind, number) + joined)
         return future
+
+    def ask_first_block(
+        self, handle: bytes, offset: int
+    ) -> tuple[asyncio.Future[Answer], asyncio.Future[Answer]]:
+        """Ask for attributes and for a first block in one packet: all that a small file needs."""
+        number, told = self._register()
+        other, block = self._register()
+        if told.done():
+            return told, block
+        requests = (
+            _HEAD.pack(5 + len(handle), FSTAT, number),
+            handle,
+            _HEAD.pack(5 + len(handle) + _WRITE_TAIL.size, READ, other),
+            handle,
+            _WRITE_TAIL.pack(offset, self.read_size),
+        )
+        self._send(b"".join(requests))
+        return told, block
+
+    def ask_many(self, kind: int, field: bytes, count: int) -> deque[asyncio.Future[Answer]]:
+        """Ask the same `count` times in one packet."""
+        numbers, futures = zip(*(self._register() for _ in range(count)), strict=True)
+        if not futures[0].done():
+            head = (_HEAD.pack(5 + len(field), kind, number) + field for number in numbers)
+            self._send(b"".join(head))
+        return deque(futures)
+
+    def let_go(self, handle: bytes) -> None:
+        """Ask to close a handle whose answer nobody waits for."""
+        if self._lost is None:
+            self.ask(CLOSE, handle)
 
     def write(self, handle: bytes, offset: int, data: memoryview) -> asyncio.Future[Answer]:
         """Ask to write a block."""

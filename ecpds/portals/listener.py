@@ -170,12 +170,15 @@ class Listener:
         """
         if not self._spec:
             return []  # switched off
-        self._sockets = await bind(self._spec)
+        self._sockets = await self._bind(self._spec)
         self._group = asyncio.TaskGroup()
         await self._group.__aenter__()
         for sock in self._sockets:
             self._accepting.append(self._group.create_task(self._accept(sock), name="accept"))
         return [sock.getsockname()[:2] for sock in self._sockets]
+
+    async def _bind(self, spec: str) -> list[socket.socket]:
+        return await bind(spec)
 
     async def drain(self) -> None:
         """Stop accepting and return when the last connection has ended; give it a timeout."""
@@ -232,7 +235,8 @@ class Listener:
             self._turn_away(sock)
             return
         self._idle.clear()
-        task = self._group.create_task(self._one(sock, canonical(address[0])), name="connection")
+        peer = "" if sock.family == socket.AF_UNIX else canonical(address[0])
+        task = self._group.create_task(self._one(sock, peer), name="connection")
         self._running.add(task)
         task.add_done_callback(partial(self._ended, sock))
 
@@ -246,7 +250,8 @@ class Listener:
     async def _one(self, sock: socket.socket, peer: str) -> None:
         with sock, log_context(peer=peer):
             try:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if peer:
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 await self._serve(sock, peer)
             except OSError as error:
                 log.debug("connection lost", reason=str(error))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ecpds.model.account import DataUser, Grant, Permission, Policy, Role, Service, WebUser
 from ecpds.model.errors import Conflict
+from ecpds.store import roles
 from ecpds.store.codec import dump, from_micros, load, maybe_micros, maybe_time, plain, to_micros
 from ecpds.store.db import Connection, Row, statement
 
+BUILT_IN = frozenset(Role)
 PUT_USER = statement("""
     INSERT INTO data_user (login, service, active, comment, country, password_hash, totp_secret,
         operations, destinations, policies, ssh_keys, options, updated_at)
@@ -58,7 +60,13 @@ PUT_TOKEN = statement("""
     INSERT INTO token (name, secret_hash, owner, scopes, objects, networks, created_at, expires_at)
     VALUES (:name, :secret_hash, :owner, :scopes, :objects, :networks, :now, :expires_at)""")
 TOKEN = statement("SELECT * FROM token WHERE secret_hash = :secret_hash", hot=True)
+TOKEN_BEFORE = statement(
+    "SELECT * FROM token WHERE old_hash = :secret_hash AND old_hash != ''", hot=True
+)
 TOKEN_BY_ID = statement("SELECT * FROM token WHERE id = :id")
+ROTATE = statement("""
+    UPDATE token SET old_hash = secret_hash, old_until = :until, secret_hash = :secret_hash
+    WHERE id = :id""")
 TOKENS = statement("SELECT * FROM token ORDER BY id")
 DELETE_TOKEN = statement("DELETE FROM token WHERE id = :id")
 TOKEN_USED = statement("""
@@ -274,17 +282,19 @@ def put_web_user(
     )
 
 
-def _web_user(row: Row) -> StoredWebUser:
+def _web_user(db: Connection, row: Row) -> StoredWebUser:
     grants = tuple(
-        Grant(role=Role(one["role"]), scope=one["scope"], restricted=one["restricted"])
+        Grant(role=one["role"], scope=one["scope"], restricted=one["restricted"])
         for one in load(row["grants"])
     )
+    made = [roles.get(db, one.role) for one in grants if one.role not in BUILT_IN]
     user = WebUser(
         name=row["name"],
         active=bool(row["active"]),
         comment=row["comment"],
         has_password=bool(row["password_hash"]),
         grants=grants,
+        made_roles={one.name: one.scopes for one in made if one is not None},
         last_login_at=maybe_time(row["last_login_at"]),
         last_login_from=row["last_login_from"],
     )
@@ -300,12 +310,12 @@ def _web_user(row: Row) -> StoredWebUser:
 def web_user(db: Connection, name: str) -> StoredWebUser | None:
     """Return one web user, None if there is none."""
     row = db.execute(WEB_USER.sql, {"name": name}).fetchone()
-    return _web_user(row) if row else None
+    return _web_user(db, row) if row else None
 
 
 def web_users(db: Connection) -> list[StoredWebUser]:
     """Return all web users by name."""
-    return [_web_user(row) for row in db.execute(WEB_USERS.sql)]
+    return [_web_user(db, row) for row in db.execute(WEB_USERS.sql)]
 
 
 def delete_web_user(db: Connection, name: str) -> bool:
@@ -348,9 +358,25 @@ def _token(row: Row) -> Token:
 
 
 def token(db: Connection, secret_hash: str) -> Token | None:
-    """Return the token with that hash, None if there is none."""
+    """Return the token with that hash, None if there is none.
+
+    One that was rotated is found by its hash before too; it then ends when that does.
+    """
     row = db.execute(TOKEN.sql, {"secret_hash": secret_hash}).fetchone()
-    return _token(row) if row else None
+    if row is not None:
+        return _token(row)
+    row = db.execute(TOKEN_BEFORE.sql, {"secret_hash": secret_hash}).fetchone()
+    if row is None:
+        return None
+    found, until = _token(row), from_micros(row["old_until"])
+    ends = until if found.expires_at is None else min(until, found.expires_at)
+    return replace(found, expires_at=ends)
+
+
+def rotate_token(db: Connection, number: int, secret_hash: str, *, until: datetime) -> None:
+    """Give a token another secret; the one before is good until then."""
+    values = {"id": number, "secret_hash": secret_hash, "until": to_micros(until)}
+    db.execute(ROTATE.sql, values)
 
 
 def token_by_id(db: Connection, number: int) -> Token | None:

@@ -34,6 +34,9 @@ COUNT = statement(
 COUNTED = Sums(COUNT, ("name",), ("connections", "bytes", "duration"))
 CHECKED = statement("""
     UPDATE host SET checked_at = :now, valid = :valid, last_error = :error WHERE name = :name""")
+RESET = statement(
+    "UPDATE host SET connections = 0, bytes = 0, duration = 0, last_error = '' WHERE name = :name"
+)
 FAILED = statement("UPDATE host SET last_error = :error WHERE name = :name")
 
 
@@ -88,6 +91,11 @@ def delete(db: Connection, name: str) -> bool:
 def count(db: Connection, name: str, *, sent: int, micros: int) -> None:
     """Add one connection with its bytes and time to the statistics."""
     add_sum(db, COUNTED, (name,), (1, sent, micros))
+
+
+def reset(db: Connection, name: str) -> None:
+    """Begin the statistics of a host anew."""
+    db.execute(RESET.sql, {"name": name})
 
 
 def checked(db: Connection, name: str, *, error: str, now: datetime) -> None:

@@ -23,6 +23,11 @@ BUCKETS = statement(
     WHERE holder = :holder AND direction = :direction AND minute >= :since ORDER BY minute""",
     hot=True,
 )
+KEPT = statement("""
+    SELECT COUNT(*) AS files, COALESCE(SUM(MAX(size, 0)), 0) AS bytes FROM data_file
+    WHERE submitter = :login AND deleted = 0 AND removed = 0""")
+"""Looks at every file, but only for users with such a limit and once a minute: an index would
+cost each upload of everybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,12 @@ class Ban:
     reason: str
     banned_at: datetime
     until_at: datetime
+
+
+def kept(db: Connection, login: str) -> tuple[int, int]:
+    """Return number and bytes of the live files that a user has uploaded."""
+    row = db.execute(KEPT.sql, {"login": login}).fetchone()
+    return row["files"], row["bytes"]
 
 
 def put_ban(db: Connection, ban: Ban) -> None:

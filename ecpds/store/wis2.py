@@ -56,11 +56,6 @@ LINKS = statement("SELECT links FROM wis2_origin WHERE data_file = :file", hot=T
 PURGE_ORIGINS = statement("""
     DELETE FROM wis2_origin
     WHERE data_file NOT IN (SELECT id FROM data_file WHERE removed = 0)""")
-REPLAY = statement("""
-    SELECT id, topic, payload, sent_at FROM outbox INDEXED BY outbox_created
-    WHERE created_at >= :since AND id > :after AND state = 'sent' AND topic != ''
-      AND kind IN ('wis2', 'wis2-external')
-    ORDER BY id LIMIT :limit""")
 
 MOST_LINKS = 10  # other addresses of one content that are kept
 
@@ -87,16 +82,6 @@ class Told:
     relation: str
     href: str
     told_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
-    """A message that was sent."""
-
-    id: int
-    topic: str
-    payload: str
-    sent_at: datetime
 
 
 def _record(row: Row) -> Record:
@@ -212,20 +197,6 @@ def add_link(db: Connection, file: int, href: str) -> None:
 def set_links(db: Connection, file: int, found: Sequence[str]) -> None:
     """Replace the other addresses of the content of a file."""
     db.execute(SET_LINKS.sql, {"file": file, "links": dump(list(found))})
-
-
-def replay(db: Connection, since: datetime, *, after: int, limit: int) -> Sequence[Replayed]:
-    """Return messages sent for what happened since then, in the order of their sending."""
-    values = {"since": to_micros(since), "after": after, "limit": limit}
-    return [
-        Replayed(
-            id=row["id"],
-            topic=row["topic"],
-            payload=str(load(row["payload"]).get("payload", "")),
-            sent_at=from_micros(row["sent_at"]),
-        )
-        for row in db.execute(REPLAY.sql, values)
-    ]
 
 
 def purge(db: Connection, *, before: datetime) -> None:

@@ -7,11 +7,11 @@ then acknowledges, so that what was not stored is announced again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 Operation = Literal["new", "update", "deletion"]
 
@@ -72,15 +72,27 @@ class Subscriber(ABC):
 
     @abstractmethod
     def listen(
-        self, topics: Sequence[str], client_id: str, now: datetime, *, broker: int = 0
+        self,
+        topics: Sequence[str],
+        client_id: str,
+        now: datetime,
+        *,
+        broker: int = 0,
+        is_raw: bool = False,
     ) -> AbstractAsyncContextManager[Subscription]:
         """Connect and subscribe; `client_id` is used unless the Host names one.
+
+        `is_raw`: notifications say nothing but topic and message, a script reads them (`said`).
 
         Raises RemoteError.  Leaving the block disconnects; what was not acknowledged comes again.
         """
 
     def missed(
-        self, topics: Sequence[str], since: datetime, now: datetime
+        self, topics: Sequence[str], since: datetime, now: datetime, *, is_raw: bool = False
     ) -> AsyncIterator[Sequence[Notification]]:
         """Yield what was announced since then, for those that have `replays`; RemoteError."""
+        raise NotImplementedError
+
+    def said(self, raw: Notification, values: Mapping[str, Any]) -> Notification:
+        """Return what a script of the Host made of a message; a problem is in it, never raised."""
         raise NotImplementedError

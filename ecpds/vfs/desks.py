@@ -9,6 +9,7 @@ from ecpds.vfs.contract import Registrar
 from ecpds.vfs.gate import PortalGate
 from ecpds.vfs.links import Links
 from ecpds.vfs.registration import Registration
+from ecpds.vfs.replay import Replays
 from ecpds.vfs.resumables import Resumables
 
 
@@ -19,8 +20,14 @@ class Desks:
     registrar: Registrar | None = None
     resumables: Resumables | None = None
     links: Links | None = None
+    replays: Replays | None = None
 
 
 def make_desks(core: Core, gate: PortalGate) -> Desks:
     """Return all of them for a node."""
-    return Desks(registrar=Registration(core), resumables=Resumables(core), links=Links(core, gate))
+    return Desks(
+        registrar=Registration(core),
+        resumables=Resumables(core),
+        links=Links(core, gate),
+        replays=Replays(core),
+    )

@@ -18,6 +18,7 @@ from ecpds.base.bus import Hint
 from ecpds.base.logs import get_logger
 from ecpds.base.passwords import token_hash
 from ecpds.base.tasks import every
+from ecpds.engine.brokerlogins import BROKER_LOGIN
 from ecpds.engine.core import Core
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
@@ -53,17 +54,19 @@ from ecpds.vfs.defender import BAD_CREDENTIAL, MOST_BANS, UNKNOWN_USER, Defender
 from ecpds.vfs.geo import Places
 from ecpds.vfs.limits import Connections, Quotas, most_connections
 from ecpds.vfs.looks import Looks
-from ecpds.vfs.profiles import Facts, Profiles
+from ecpds.vfs.profiles import Facts, Profiles, word_of
 from ecpds.vfs.recorder import Recorder
 from ecpds.vfs.s3part import Rooms
 from ecpds.vfs.s3parts import S3Session
 from ecpds.vfs.services import Services, Visitor
 from ecpds.vfs.session import PortalSession
+from ecpds.vfs.terms import Keeping
 
 log = get_logger(__name__)
 
 NEUTRAL: Final = "Login failed"
 FORGET_EVERY: Final = timedelta(hours=1)
+LOOK_EVERY: Final = timedelta(seconds=20)  # for accounts whose time is over
 FORGOTTEN_AFTER: Final = timedelta(days=7)
 LONGEST_NAME: Final = 128
 LONGEST_PASSWORD: Final = 1024  # characters; Argon2 would take more, nobody needs it
@@ -122,6 +125,7 @@ class PortalGate(Gate):
             recorder=Recorder(core.store),
             quotas=Quotas(core.store),
             looks=Looks(core.store, looking.look_named, looking.look_file),
+            keeping=Keeping(core.store, core.clock),
         )
         self._profiles = Profiles(core)
         self._defender = Defender(security, core.clock)
@@ -146,8 +150,17 @@ class PortalGate(Gate):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._services.recorder.run(), name="portal-records")
             group.create_task(self._follow(), name="portal-rights")
+            over = every("account-ends", LOOK_EVERY, self._end_expired, self._core.clock)
+            group.create_task(over, name="portal-account-ends")
             forget = every("registrations", FORGET_EVERY, self._forget, self._core.clock)
             group.create_task(forget, name="portal-registrations")
+
+    async def _end_expired(self) -> None:
+        """End the sessions of accounts whose time is over."""
+        now = self._core.clock.now()
+        for session in list(self._sessions.values()):
+            if session.terms is not None and session.terms.is_over(now):
+                session.end()
 
     async def _forget(self) -> None:
         """Drop registrations that were never verified, and resumable uploads that were left."""
@@ -183,7 +196,7 @@ class PortalGate(Gate):
                 facts = await self._profiles.of(session.profile.user.login)
             except InputError:
                 facts = None
-            is_welcome = facts is not None and _may_stay(facts, session.protocol)
+            is_welcome = facts is not None and facts.may_stay(session.protocol)
             if facts is None or not is_welcome or not await self._is_subscribed(session):
                 session.end()
             else:
@@ -347,7 +360,7 @@ class PortalGate(Gate):
             raise _Refused("Address banned", error=Banned("Address banned"))
         facts = await self._facts(claim)
         is_fresh, subscriber = await self._check_credential(claim, facts)
-        if _word(claim.protocol) in facts.excluded:
+        if word_of(claim.protocol) in facts.excluded:
             raise _Refused("Protocol not allowed", error=Denied("Protocol not allowed"))
         for quota in facts.quotas:
             await self._services.quotas.load(quota, self._core.clock.now())
@@ -384,6 +397,11 @@ class PortalGate(Gate):
         if not facts.profile.user.active:
             await self._spend(claim)
             raise _Refused("Disabled")
+        if facts.terms is not None:
+            refusal = facts.terms.refusal(claim.peer, self._core.clock.now())
+            if refusal:
+                await self._spend(claim)
+                raise _Refused(refusal)
         return facts
 
     async def _spend(self, claim: _Claim) -> None:
@@ -451,7 +469,14 @@ class PortalGate(Gate):
         if not await self._core.passwords.verify(stored.password_hash, password):
             raise _Refused("Password authentication failed", points=BAD_CREDENTIAL)
         self._recognised.remember(login, stored.password_hash, password)
+        await self._keep_for_broker(login, stored.password_hash, password)
         return True
+
+    async def _keep_for_broker(self, login: str, stored: str, password: Secret) -> None:
+        """Let another broker know a password that has just been found right."""
+        logins = self._core.broker_logins
+        if logins is not None and await logins.keep(stored, password):
+            self._core.bus.tell(BROKER_LOGIN, login)
 
     async def _check_person(self, claim: _Claim, facts: Facts) -> tuple[bool, int | None]:
         """The password of a self-service user is one of its subscribers' generated ones."""
@@ -506,6 +531,8 @@ class PortalGate(Gate):
             records_history=triggers and options.record_history,
             records_events=triggers and options.record_events and options.record_splunk,
             last_range_only=options.trigger_last_range,
+            rate_in=options.max_rate_in,
+            rate_out=options.max_rate_out,
         )
         self._count += 1
         kind = S3Session if claim.protocol is Protocol.S3 else PortalSession
@@ -539,22 +566,8 @@ def _is_possible(user: str) -> bool:
     return 0 < len(user) <= LONGEST_NAME and user.isprintable()
 
 
-def _word(protocol: Protocol) -> str:
-    return "sftp" if protocol is Protocol.SCP else protocol.value
-
-
 def _is_about_rights(hint: Hint) -> bool:
     return hint.kind in {"account", "configuration"}
-
-
-def _may_stay(facts: Facts, protocol: Protocol) -> bool:
-    profile = facts.profile
-    return bool(
-        profile.user.active
-        and profile.destinations
-        and not facts.rights.is_empty
-        and _word(protocol) not in facts.excluded
-    )
 
 
 def _check_both(claim: _Claim, facts: Facts) -> None:

@@ -33,7 +33,7 @@ from ecpds.store.db import Connection
 from ecpds.store.portal import Entry
 from ecpds.vfs import records
 from ecpds.vfs.contract import Node, Reader, Writer
-from ecpds.vfs.limits import Pace, Quota
+from ecpds.vfs.limits import Pace, Quota, slower
 from ecpds.vfs.records import Download, Part
 from ecpds.vfs.scripted import scripted_rules
 from ecpds.vfs.services import Services, Visitor
@@ -71,7 +71,7 @@ class PortalReader(Reader):
         self.node = opened.node
         self.size = opened.shown.size
         self.descriptor = descriptor
-        self.rate = opened.where.incoming.max_rate_in or None
+        self.rate = slower(opened.where.incoming.max_rate_in, visitor.rate_in)
         self._services = services
         self._visitor = visitor
         self._opened = opened
@@ -159,6 +159,7 @@ class Begun:
     promised: int | None  # bytes
     quotas: tuple[Quota, ...]
     is_resumed: bool
+    room: int | None = None  # bytes that the user may still keep here
     shown: str  # portal.listTime
     registered: Callable[[Node, Entry], None]
 
@@ -170,10 +171,11 @@ class PortalWriter(Writer):
         given = begun.order.entry
         self.descriptor = upload.descriptor
         self.received = upload.received
-        self.rate = given.incoming.max_rate_out or None
+        self.rate = slower(given.incoming.max_rate_out, visitor.rate_out)
         self._most = given.destination.max_file_size
         bounds = [quota.most for quota in begun.quotas]
         bounds += [self._most] if self._most is not None else []
+        bounds += [begun.room] if begun.room is not None else []
         self.limit = min(bounds, default=None)
         self._services = services
         self._visitor = visitor
@@ -332,6 +334,8 @@ class PortalWriter(Writer):
         self._begun.registered(node, shown)
         order = self._begun.order
         services.parked.discard((self._visitor.login, order.entry.name, order.inner))
+        if self._begun.room is not None:
+            services.keeping.add(self._visitor.login, shown.size)
         services.told(registered.destinations or (shown.destination,))
         services.core.bus.tell("transfer", shown.transfer, destination=shown.destination)
         if registered.updated:

@@ -129,6 +129,11 @@ def _minute(moment: datetime) -> int:
     return int((moment - _START).total_seconds()) // _MINUTE
 
 
+def used_since(quota: Quota, now: datetime) -> int:
+    """Return the first minute whose bytes count now."""
+    return _minute(now - quota.period) + 1
+
+
 class Quotas:
     """What was moved lately by those who have a quota."""
 
@@ -191,6 +196,11 @@ class Quotas:
 
 
 # --- rates -----------------------------------------------------------------------------------
+
+
+def slower(*rates: int | None) -> int | None:
+    """Return the lower one of some rates, None when none is set."""
+    return min((rate for rate in rates if rate), default=None)
 
 
 class Pace:

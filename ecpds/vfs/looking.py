@@ -177,9 +177,15 @@ def _rooms(volumes: Sequence[Volume]) -> list[tuple[int, int]]:
 
 
 async def space(
-    services: Services, quotas: Iterable[Quota], entry: DestinationEntry | None
+    services: Services,
+    quotas: Iterable[Quota],
+    entry: DestinationEntry | None,
+    room: int | None = None,
 ) -> Space:
-    """Return the room for uploads: of the volumes together, or what a quota leaves of it."""
+    """Return the room for uploads: of the volumes together, or what a quota leaves of it.
+
+    `room`: bytes that the user may still keep, None for any number.
+    """
     core, now = services.core, services.core.clock.now()
     rooms = await core.threads.run("disk", _rooms, core.objects.volumes)
     total = sum(size for size, _ in rooms)
@@ -190,4 +196,4 @@ async def space(
             await services.quotas.load(quota, now)
             left = max(quota.most - services.quotas.used(quota, now), 0)
             total, free = min(total, quota.most), min(free, left)
-    return Space(total=total, free=free)
+    return Space(total=total, free=free if room is None else min(free, room))

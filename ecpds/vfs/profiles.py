@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,6 +26,7 @@ from ecpds.store.db import Connection
 from ecpds.vfs.geo import GeoRule
 from ecpds.vfs.limits import Quota, read_schedule
 from ecpds.vfs.rights import Rights
+from ecpds.vfs.terms import Terms
 from ecpds.vfs.tree import View
 
 log = get_logger(__name__)
@@ -48,6 +50,7 @@ class Facts:
     schedule: DaySchedule | None
     quotas: tuple[Quota, ...]
     excluded: frozenset[str]
+    terms: Terms | None
     snapshot: Snapshot
     read_at: datetime
     told: int
@@ -66,6 +69,20 @@ class Facts:
             self.views[protocol] = found
         return found
 
+    def may_stay(self, protocol: Protocol) -> bool:
+        """Tell whether somebody with these rights may be logged in at all."""
+        return bool(
+            self.profile.user.active
+            and self.profile.destinations
+            and not self.rights.is_empty
+            and word_of(protocol) not in self.excluded
+        )
+
+
+def word_of(protocol: Protocol) -> str:
+    """Return what `portal.excludeProtocols` calls a protocol."""
+    return "sftp" if protocol is Protocol.SCP else protocol.value
+
 
 def read_account(db: Connection, login: str) -> tuple[StoredUser, list[Policy]] | None:
     """Return a data user with its policies, None if there is no such user."""
@@ -73,6 +90,15 @@ def read_account(db: Connection, login: str) -> tuple[StoredUser, list[Policy]] 
     if stored is None:
         return None
     return stored, accounts.policies_of(db, stored.user.policies)
+
+
+def read_accounts(db: Connection) -> list[tuple[StoredUser, list[Policy]]]:
+    """Return all data users with their policies."""
+    policies = {policy.name: policy for policy in accounts.policies(db)}
+    return [
+        (stored, [policies[name] for name in stored.user.policies if name in policies])
+        for stored in accounts.users(db)
+    ]
 
 
 class Profiles:
@@ -106,6 +132,14 @@ class Profiles:
             self._kept.popitem(last=False)
         return facts
 
+    async def everyone(self) -> list[Facts]:
+        """Return the facts of all users whose options can be read; nothing is kept of it."""
+        found, now = [], self._core.clock.now()
+        for account in await self._core.store.read(read_accounts):
+            with suppress(InputError):  # logged where it is read
+                found.append(self._make(*account, told=self._told, now=now))
+        return found
+
     def _is_fresh(self, kept: Facts, told: int, now: datetime) -> bool:
         return (
             kept.told == told
@@ -127,6 +161,7 @@ class Profiles:
         )
         try:
             options = PortalOptions.read(texts)
+            terms = Terms.of(options)
         except InputError as error:
             log.warning("options of a user", user=stored.user.login, reason=error.message)
             raise
@@ -140,6 +175,7 @@ class Profiles:
             schedule=read_schedule(options.max_connections_schedule, login),
             quotas=Quota.of_user(login, options),
             excluded=_words(options.exclude_protocols),
+            terms=terms,
             snapshot=snapshot,
             read_at=now,
             told=told,

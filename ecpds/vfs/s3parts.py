@@ -27,6 +27,7 @@ from ecpds.store.objectkeys import successor
 from ecpds.store.portal import LAST
 from ecpds.vfs import paths, uploads
 from ecpds.vfs.contract import Node
+from ecpds.vfs.limits import slower
 from ecpds.vfs.s3contract import Attributes, Ending, PartInfo, PartWriter, UploadInfo
 from ecpds.vfs.s3part import PortalPart, Room, Rooms, copy_all, forget, info_of
 from ecpds.vfs.s3session import PortalUpload, S3Objects, metadata_of
@@ -71,6 +72,7 @@ class S3Session(S3Objects):
             raise Denied("files live in destinations")
         uploads.check_target(place)
         await self._services.check_quotas(self._facts.quotas, place.entry, "upload")
+        await self._room()
         core, login = self._services.core, self.visitor.login
         if await core.store.read(multipart.open_uploads, login) >= MOST_UPLOADS:
             raise LimitError(f"a user may have at most {MOST_UPLOADS} unfinished uploads")
@@ -135,13 +137,16 @@ class S3Session(S3Objects):
         entry, core = place.inside(), self._services.core
         quotas = await self._services.check_quotas(self._facts.quotas, entry, "upload")
         others = await core.store.read(multipart.stored_bytes, upload.id, beside=number)
-        limit = _limit(entry.destination.max_file_size, [quota.most for quota in quotas], others)
+        room = await self._room()
+        bounds = [quota.most for quota in quotas] + ([] if room is None else [room])
+        limit = _limit(entry.destination.max_file_size, bounds, others)
         if limit is not None and size is not None and size > limit:
             raise TooLarge(f"the object would be larger than the {limit + others} bytes allowed")
-        room = self.rooms.enter(upload.id)
-        part = PortalPart(core, self.rooms, room, upload, number, limit)
+        desk = self.rooms.enter(upload.id)
+        part = PortalPart(core, self.rooms, desk, upload, number, limit)
+        rate = slower(entry.incoming.max_rate_out, self.visitor.rate_out)
         try:
-            await part.place(stored, size, entry.incoming.max_rate_out or None)
+            await part.place(stored, size, rate)
         except BaseException:
             await part.close()
             raise
@@ -252,7 +257,7 @@ class S3Session(S3Objects):
         def after(db: Connection, file: int, instance: int | None) -> None:
             if keep is not None:
                 keep(db, file, instance)
-            gone.extend(multipart.finish(db, upload.id, ending.etag))
+            gone[:] = multipart.finish(db, upload.id, ending.etag)  # it may run twice
 
         writer.after = after
         async with writer:

@@ -17,6 +17,7 @@ from ecpds.store.db import Connection
 from ecpds.vfs.limits import Direction, Quota, Quotas
 from ecpds.vfs.looks import Looks
 from ecpds.vfs.recorder import Recorder
+from ecpds.vfs.terms import Keeping
 
 STOP_WAIT: Final = timedelta(seconds=5)
 """Longest wait for the end of a delivery whose content is replaced or removed."""
@@ -35,6 +36,8 @@ class Visitor:
     records_history: bool = True
     records_events: bool = True
     last_range_only: bool = True
+    rate_in: int | None = None  # bytes a second of a download, beside that of the destination
+    rate_out: int | None = None  # the same of an upload
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Services:
     recorder: Recorder
     quotas: Quotas
     looks: Looks
+    keeping: Keeping
     writing: dict[tuple[str, str], str] = field(default_factory=dict)  # place to user
     parked: set[tuple[str, str, str]] = field(default_factory=set)  # user, destination, path
     is_stopping: bool = False

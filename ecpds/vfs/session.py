@@ -16,7 +16,14 @@ from typing import Final
 from ecpds.engine.core import DestinationEntry
 from ecpds.engine.submit import storage_group
 from ecpds.model.account import Permission, Profile, Protocol
-from ecpds.model.errors import Denied, IsDirectory, NotFound, Stopping, Unsupported
+from ecpds.model.errors import (
+    Denied,
+    IsDirectory,
+    NotFound,
+    QuotaExceeded,
+    Stopping,
+    Unsupported,
+)
 from ecpds.objects.upload import Upload
 from ecpds.store import files, properties
 from ecpds.store.portal import Entry
@@ -78,6 +85,7 @@ class PortalSession(Session):
         self.profile: Profile = facts.profile
         self._facts = facts
         self._rights = facts.rights
+        self.terms = facts.terms
         self._view = facts.view(self.protocol)
         self._snapshot = facts.snapshot
         if self.changed is not None:
@@ -288,13 +296,14 @@ class PortalSession(Session):
         )  # fmt: skip
         uploads.check_size(order, size)
         quotas = await self._services.check_quotas(self._facts.quotas, place.entry, "upload")
+        room = await self._room(size) if self.terms is not None else None
         self._lock(order)
         try:
             may_make = self._may_make(place, order) if make_parents else None
             prepared = await self._prepared(order, offset, may_make)
             begun = Begun(
                 order=order, prepared=prepared, promised=size, quotas=quotas,
-                is_resumed=offset > 0, shown=self._facts.options.list_time,
+                is_resumed=offset > 0, room=room, shown=self._facts.options.list_time,
                 registered=self._registered,
             )  # fmt: skip
             upload = (
@@ -306,6 +315,12 @@ class PortalSession(Session):
             self._unlock(order)
             raise
         return PortalWriter(self._services, self.visitor, begun, upload)
+
+    async def _room(self, size: int | None = None) -> int | None:
+        """Return the bytes that the user may still keep; QuotaExceeded when there are too few."""
+        if self.terms is None:
+            return None
+        return await self._services.keeping.room(self.profile.user.login, self.terms, size)
 
     async def _prepared(self, order: Order, offset: int, may_make: bool | None) -> Prepared:
         """Look whether the upload may begin: here for a key, which takes three seeks."""
@@ -434,6 +449,8 @@ class PortalSession(Session):
 
     async def _gone(self, entry: DestinationEntry, numbers: Sequence[int]) -> None:
         services = self._services
+        if self.terms is not None:
+            services.keeping.forget(self.profile.user.login)
         for number in numbers:
             await services.engine.attempts.stop(number, "deleted", wait=STOP_WAIT)
             services.core.bus.tell("transfer", number, destination=entry.name)
@@ -509,7 +526,11 @@ class PortalSession(Session):
     async def space(self, path: str) -> Space | None:
         """Return the room of quota and volumes."""
         place = self._place(path)
-        return await looking.space(self._services, self._facts.quotas, place.entry)
+        try:
+            room = await self._room()
+        except QuotaExceeded:
+            room = 0
+        return await looking.space(self._services, self._facts.quotas, place.entry, room)
 
     def identity(self, path: str) -> str:
         """Return destination and path inside it."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from ecpds.engine.core import Core, DestinationEntry
@@ -19,9 +17,10 @@ from ecpds.model.errors import NotFound, NotStored
 from ecpds.model.transfer import DataFile, Transfer
 from ecpds.store import files, transfers, wis2
 from ecpds.store.db import Connection
-from ecpds.store.wis2 import Replayed
+from ecpds.store.replay import Place
 from ecpds.vfs.contract import Node, Reader
 from ecpds.vfs.gate import PortalGate
+from ecpds.vfs.replay import WIS2, ReplayPage, Replays, Seen
 
 PROTOCOL: Final = "wis2"
 BLOCK: Final = 1024 * 1024
@@ -69,6 +68,7 @@ class Wis2Shelf:
     def __init__(self, core: Core, gate: PortalGate) -> None:
         self._core = core
         self._gate = gate
+        self._replays = Replays(core)
 
     @property
     def is_used(self) -> bool:
@@ -119,9 +119,9 @@ class Wis2Shelf:
             return found.topic.split("/")[4:6] == ["data", "core"]
         return entry.wis2.is_core
 
-    async def replay(self, since: datetime, *, after: int, limit: int) -> Sequence[Replayed]:
-        """Return messages that were sent for what happened since then."""
-        return await self._core.store.read(wis2.replay, since, after=after, limit=limit)
+    async def replay(self, after: Place, seen: Seen, *, limit: int) -> ReplayPage:
+        """Return messages that were sent after that place."""
+        return await self._replays.page(WIS2, after, seen, limit=limit)
 
 
 def _found(db: Connection, number: int) -> _Found | None:
@@ -133,11 +133,12 @@ def _found(db: Connection, number: int) -> _Found | None:
     return _Found(transfer=transfer, file=file, topic=origin[0] if origin else "")
 
 
-def replayed(found: Sequence[Replayed], *, last: int | None) -> bytes:
+def replayed(page: ReplayPage) -> bytes:
     """Return the answer to a replay: messages with their topics, and where to go on."""
     items = [
         {"topic": one.topic, "time": one.sent_at.isoformat().replace("+00:00", "Z"),
-         "message": json.loads(one.payload)}
-        for one in found
+         "message": json.loads(one.content["payload"])}
+        for one in page.messages
     ]  # fmt: skip
-    return json.dumps({"items": items, "next": last}, ensure_ascii=False).encode()
+    document = {"items": items, "next": page.cursor if page.more else None, "cursor": page.cursor}
+    return json.dumps(document, ensure_ascii=False).encode()

@@ -6,7 +6,7 @@ web user it belongs to.  Pages and API ask the same `Caller`.  Spec: rest-api.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Final, Literal
@@ -31,7 +31,7 @@ _DAILY = ("destinations", "hosts", "transfers", "files", "portal", "notify", "pr
 _VIEW = frozenset({*(f"{area}:read" for area in _DAILY), "tokens:read", "tokens:write"})
 _OPERATE = _VIEW | {f"{area}:operate" for area in _DAILY} | {"system:read"}
 _EDIT = _OPERATE | {f"{area}:write" for area in _DAILY}
-ROLES: Final = {
+ROLES: Final[Mapping[str, frozenset[str]]] = {
     Role.VIEWER: _VIEW,
     Role.OPERATOR: _OPERATE,
     Role.EDITOR: _EDIT,
@@ -179,7 +179,12 @@ class Caller:
 
 def grants_of(user: WebUser) -> tuple[Scoped, ...]:
     """Return what the roles of a web user give."""
-    return tuple(Scoped(ROLES[grant.role], (grant.scope,)) for grant in user.grants)
+    return tuple(Scoped(_scopes_of(user, grant.role), (grant.scope,)) for grant in user.grants)
+
+
+def _scopes_of(user: WebUser, role: str) -> frozenset[str]:
+    """Return what a role gives; one that the site has deleted gives nothing."""
+    return ROLES.get(role) or frozenset(user.made_roles.get(role, ()))
 
 
 def by_session(user: WebUser, session: str, peer: str) -> Caller:

@@ -20,6 +20,7 @@ from ecpds.engine.operations.node import NodeOperations
 from ecpds.engine.operations.notices import NoticeOperations
 from ecpds.engine.operations.products import ProductOperations
 from ecpds.engine.operations.retrievals import RetrievalOperations
+from ecpds.engine.operations.roles import RoleOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
@@ -27,6 +28,7 @@ from ecpds.engine.operations.webhooks import WebhookOperations
 from ecpds.engine.operations.wis2 import Wis2Operations
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.webhooks import Webhooks
+from ecpds.vfs.brokerfiles import BrokerFiles
 from ecpds.vfs.gate import PortalGate
 from ecpds.web.eventstream import EventStreams, owner_may_know
 from ecpds.web.figures import Figures
@@ -70,8 +72,10 @@ class Services:
     subscribers: SubscriberOperations = field(init=False)
     access_keys: AccessKeyOperations = field(init=False)
     notices: NoticeOperations = field(init=False)
+    broker_files: BrokerFiles = field(init=False)
     wis2: Wis2Operations = field(init=False)
     incidents: IncidentOperations = field(init=False)
+    roles: RoleOperations = field(init=False)
     node: NodeOperations = field(init=False)
     pulse: Pulse = field(init=False)
     figures: Figures = field(init=False)
@@ -89,9 +93,11 @@ class Services:
         self.subscribers = SubscriberOperations(self.core)
         self.access_keys = AccessKeyOperations(self.core)
         self.notices = NoticeOperations(self.engine)
+        self.broker_files = BrokerFiles(self.engine.core)
         self.wis2 = Wis2Operations(self.engine)
         self.incidents = IncidentOperations(self.engine)
         self.node = NodeOperations(self.core, self.reload)
+        self.roles = RoleOperations(self.core)
         self.figures = Figures(self.engine, self.destinations, self.notices)
         self.streams = EventStreams()
         self.hooks = Webhooks(self.core, owner_may_know)

@@ -19,6 +19,7 @@ from ecpds.modules.s3 import S3Module
 from ecpds.modules.sftp import SftpModule
 from ecpds.modules.webdav import WebdavModule
 from ecpds.transfer.contract import Feature
+from tests.conformance.kept import Kept, beside
 from tests.conformance.versions import with_version
 from tests.peers.apache import apache
 from tests.peers.azurite import AzuritePeer, account_url, azurite
@@ -74,6 +75,11 @@ def ftp_options(peer: Peer) -> Mapping[str, object]:
     kinds = {"": "FTP", "explicit": "FTPES", "implicit": "FTPS"}
     options = {"ftp.port": peer.port, "ftp.connectionType": kinds[peer.tls]}
     return options | ({"ectrans.tlsCa": str(peer.ca)} if peer.ca else {})
+
+
+def proftpd_options(peer: Peer) -> Mapping[str, object]:
+    """Keep sessions: the server sleeps for 0.3 s whenever one has ended."""
+    return {**ftp_options(peer), "ftp.keepAlive": "20s"}
 
 
 def http_options(peer: Peer) -> Mapping[str, object]:
@@ -165,7 +171,7 @@ CASES = [
         has_directories=False,
         has_host=False,
         drops_uploads=False,
-        many=2000,
+        many=300,
         about=lambda: "Azurite 3.37",
         quirks=(
             "blocks of a broken upload stay at the service for up to a week (nobody sees them)",
@@ -173,7 +179,7 @@ CASES = [
     ),
     Case(
         name="file",
-        many=100_000,
+        many=50_000,
         module=FileModule,
         server=folder,
         options=lambda peer: {},
@@ -191,7 +197,7 @@ CASES = [
     Case(
         name="sftp-openssh",
         module=SftpModule,
-        server=openssh,
+        server=Kept(openssh),
         options=sftp_options,
         wrong_trust={"sftp.fingerPrint": "SHA256:" + "A" * 43},
         is_by_key=True,
@@ -199,38 +205,38 @@ CASES = [
     Case(
         name="sftp-openssh-password",
         module=SftpModule,
-        server=partial(openssh, host_key="rsa"),
+        server=Kept(partial(openssh, host_key="rsa")),
         options=lambda peer: {"sftp.port": peer.port, "sftp.fingerPrint": peer.host_key},
         wrong_trust={"sftp.fingerPrint": "0a:" * 15 + "0b"},
     ),
     Case(
         name="ftp-vsftpd",
         module=FtpModule,
-        server=vsftpd,
+        server=Kept(vsftpd),
         options=ftp_options,
         has_coarse_times=True,
     ),
     Case(
         name="ftp-vsftpd-tls",
         module=FtpModule,
-        server=partial(vsftpd, tls="explicit"),
+        server=Kept(partial(vsftpd, tls="explicit")),
         options=ftp_options,
         wrong_trust={"ectrans.tlsCa": ""},
         has_coarse_times=True,
     ),
-    Case(name="ftp-proftpd", module=FtpModule, server=proftpd, options=ftp_options),
+    Case(name="ftp-proftpd", module=FtpModule, server=Kept(proftpd), options=proftpd_options),
     Case(
         name="ftp-proftpd-tls",
         module=FtpModule,
-        server=partial(proftpd, tls="implicit", session_reuse=True),
-        options=ftp_options,
+        server=Kept(partial(proftpd, tls="implicit", session_reuse=True)),
+        options=proftpd_options,
         wrong_trust={"ectrans.tlsPin": "0a" * 32},
     ),
-    Case(name="http-nginx-dav", module=HttpModule, server=nginx, options=http_options),
+    Case(name="http-nginx-dav", module=HttpModule, server=Kept(nginx), options=http_options),
     Case(
         name="http-nginx-plain",
         module=HttpModule,
-        server=partial(nginx, tls=True, makes_parents=True),
+        server=Kept(partial(nginx, tls=True, makes_parents=True)),
         options=lambda peer: {**http_options(peer), "http.dav": "no"},
         wrong_trust={"ectrans.tlsCa": ""},
         narrowed=PlainHttp.features,
@@ -238,22 +244,21 @@ CASES = [
     Case(
         name="webdav-apache",
         module=WebdavModule,
-        server=apache,
+        server=Kept(apache),
         options=webdav_options,
-        many=20_000,
         quirks=("Locks that are taken at the same time get lost: leave webdav.useLock off.",),
     ),
     Case(
         name="webdav-nginx-tls",
         module=WebdavModule,
-        server=partial(nginx, tls=True),
+        server=Kept(partial(nginx, tls=True)),
         options=webdav_options,
         wrong_trust={"ectrans.tlsCa": ""},
     ),
     Case(
         name="webdav-rclone",
         module=WebdavModule,
-        server=partial(rclone, protocol="webdav"),
+        server=Kept(partial(rclone, protocol="webdav")),
         options=webdav_options,
         many=300,  # it reads the directory anew for each entry
         quirks=(
@@ -270,7 +275,7 @@ CASES = [
         narrowed=S3Module.features & ~Feature.RESUME_PUT,
         sets_times=False,
         has_directories=False,
-        many=10_000,
+        many=2_100,
     ),
     Case(
         name="s3-moto",
@@ -283,16 +288,16 @@ CASES = [
         quirks=("It answers 500 to two uploads of one name: asked one request at a time here.",),
         sets_times=False,
         has_directories=False,
-        many=10_000,
+        many=300,
     ),
     Case(
         name="s3-rclone-tls",
         module=S3Module,
-        server=rclone_bucket,
+        server=Kept(rclone_bucket, beside),
         options=s3_options,
         wrong_trust={"ectrans.tlsCa": ""},
         has_directories=False,
-        many=10_000,
+        many=2_100,
     ),
 ]
 CASES = [with_version(case) for case in CASES]

@@ -1,4 +1,4 @@
-"""Services that take long to start serve all cases of a run."""
+"""Services and servers serve all tests of a worker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from ecpds.conformance.case import Case
+from tests.conformance.kept import Keeper, Kept
 from tests.peers.azurite import service as shared_azurite
 from tests.peers.gcs import service as shared_gcs
 from tests.peers.moto import shared_moto
@@ -34,3 +36,26 @@ def _services(
                 except ProgramMissing:
                     continue
         yield
+
+
+@pytest.fixture(scope="session")
+def _keeper() -> Iterator[Keeper]:
+    keeper = Keeper()
+    try:
+        yield keeper
+    finally:
+        keeper.close()
+
+
+@pytest.fixture(autouse=True)
+def _server(
+    request: pytest.FixtureRequest, _keeper: Keeper, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Have the server of the test's case run."""
+    callspec = getattr(request.node, "callspec", None)
+    case = callspec.params.get("case") if callspec is not None else None
+    if isinstance(case, Case) and isinstance(case.server, Kept) and case.server.running is None:
+        try:
+            _keeper.keep(case.server, tmp_path_factory.mktemp(case.name))
+        except ProgramMissing:
+            return  # shows in the test, which starts its own

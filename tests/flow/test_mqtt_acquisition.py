@@ -259,4 +259,31 @@ async def test_own_fields_say_where_files_are(tmp_path: Path) -> None:
         publisher.put({"links": [{"rel": "data", "href": f"{web_server.url}/b"}]}, "own/y")
         found = await until(node, stored("in/a.dat", "in/b"))
         assert found["in/b"]["priority"] == 7
+        await _script_reads(node, publisher, web_server)
         publisher.close()
+
+
+READER = """\
+python:
+import json
+told = json.loads(mqttPayload)
+if "skip" in told:
+    return None
+if "body" in told:
+    return {"mqttBody": told["body"], "mqttAlternativeName": "inline"}
+name = mqttTopic.rpartition("/")[2]
+href = told["link"]
+return {"http": {"mqttHref": href, "mqttSize": 2, "mqttTime": 0, "mqttAlternativeName": name}}
+"""
+
+
+async def _script_reads(node: Node, publisher: Publisher, web_server: Origin) -> None:
+    """The script behind the options of the host reads the messages instead of `mqtt.map`."""
+    change = {"script": READER}
+    await node.ask("PATCH", "/hosts/feed", json=change, extra={"If-Match": "*"})
+    for said in ({"skip": 1}, {"nothing": 1}, {"body": "aW5saW5l"}):
+        publisher.put(said, "own/y")
+    publisher.put({"link": f"{web_server.url}/b"}, "own/z/late")
+    found = await until(node, stored("in/a.dat", "in/b", "in/inline", "in/late"))
+    assert await content(node, found["in/inline"]) == b"inline"
+    assert await content(node, found["in/late"]) == b"bb"

@@ -132,3 +132,34 @@ async def test_a_payload_script(tmp_path: Path) -> None:
         assert failed.status == 422
         assert "not defined" in failed.text
         assert (await shown("$(js: ({a: 1}))")).status == 422
+
+
+async def test_the_script_behind_the_options_of_a_destination(tmp_path: Path) -> None:
+    """What it gives wins over the options; what it leaves out they decide."""
+    async with rig(tmp_path) as hub:
+
+        async def shown(script: str, **options: str) -> Any:
+            given = {"mqtt.publish": "yes", "mqtt.payload": "{{ size }}", "mqtt.topic": "t/"}
+            await hub.node.destination("A", options=given | options, script=script)
+            return await hub.admin.post("/notify/preview", {"transfer": 1})
+
+        await hub.node.destination("A")
+        fields = {"destination": "A", "target": "a.grib", "metadata": "type=fc"}
+        assert (await hub.admin.upload(b"12345", **fields)).status == 201
+        found = (await shown('python: {"mqtt": {"payload": {"n": "$filename"}, "qos": 2}}')).json
+        assert (found["topic"], found["payload"]) == ("t/a.grib", '{"n": "a.grib"}')
+        assert found["qos"] == 2
+        found = (
+            await shown("var t = metadata.type;\nreturn {topic: t + '/x', retain: true};")
+        ).json
+        assert (found["topic"], found["payload"], found["retain"]) == ("fc/x", "5", True)
+        found = (await shown("js: null")).json
+        assert (found["topic"], found["payload"]) == ("t/a.grib", "5")
+        for script, told in (
+            ("nosuch()", "not defined"),
+            ("({mqtt: {qos: 7}})", "qos"),
+            ("({mqtt: {qqos: 1}})", "qqos"),
+            ("({topic: 1})", "topic"),
+        ):
+            failed = await shown(script)
+            assert (failed.status, told in failed.text) == (422, True), failed.text

@@ -29,6 +29,7 @@ from http import server
 server.HTTPServer = server.ThreadingHTTPServer
 from gcp_storage_emulator.server import RequestHandler
 RequestHandler.protocol_version = "HTTP/1.1"
+RequestHandler.disable_nagle_algorithm = True
 from gcp_storage_emulator.__main__ import main
 main()
 """

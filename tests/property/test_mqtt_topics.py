@@ -6,9 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecpds.portals.mqtt.topics import (
-    FilterTree,
-    TopicTree,
+from ecpds.model.mqtttopics import (
     covers,
     is_filter,
     is_permitted,
@@ -16,6 +14,7 @@ from ecpds.portals.mqtt.topics import (
     matches,
     permitted_filters,
 )
+from ecpds.portals.mqtt.topics import FilterTree, TopicTree
 
 levels = st.sampled_from(["a", "b", "", "$x", "é"])
 topics = st.lists(levels, min_size=1, max_size=5).map("/".join).filter(is_topic)

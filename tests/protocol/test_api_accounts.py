@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ecpds.model.account import Role
-from ecpds.model.errors import Unauthenticated
+from ecpds.model.account import Protocol, Role
+from ecpds.model.errors import Incomplete, Unauthenticated
 from tests.protocol.api import rig
 
 USER = {
@@ -147,8 +147,8 @@ async def test_users_belong_to_the_scopes_of_their_destinations(tmp_path: Path) 
         assert (await editor.patch("/portal/users/n", more, match="*")).status == 403
         via = {"policies": ["south"]}
         assert (await editor.patch("/portal/users/n", via, match="*")).status == 403
-        assert (await editor.post("/portal/users", {"login": "new"})).status == 403
-        fine = {"login": "new", "destinations": ["NORTH"]}
+        assert (await editor.post("/portal/users", {"login": "nina"})).status == 403
+        fine = {"login": "nina", "destinations": ["NORTH"]}
         assert (await editor.post("/portal/users", fine)).status == 201
         assert (await editor.get("/portal/policies")).items == []
         assert (await editor.get("/portal/policies/south")).status == 404
@@ -334,3 +334,41 @@ async def test_key_pairs_have_a_scope_and_an_end(tmp_path: Path) -> None:
         target = f"/portal/users/alice/s3_keys/{left['access_key']}"
         assert (await hub.admin.delete(target)).status == 204
         assert (await hub.admin.delete(target)).status == 404
+
+
+async def test_traffic_is_summed_by_user_protocol_and_direction(tmp_path: Path) -> None:
+    """Over all, by steps, of one user; failed ones are told apart."""
+    async with rig(tmp_path) as hub:
+        await hub.node.destination("NORTH")
+        for login in ("alice", "bob"):
+            await hub.node.user(login, destinations=("NORTH",))
+        for login, protocol, size in (
+            ("alice", Protocol.SFTP, 5), ("alice", Protocol.S3, 7), ("bob", Protocol.FTP, 11),
+        ):  # fmt: skip
+            async with await hub.node.login(login, protocol=protocol) as session:
+                path = f"/NORTH/{login}{size}"
+                async with await session.open_write(path) as writer:
+                    writer.write(b"x" * size, 0)
+                    await writer.commit(size=size)
+                if protocol is Protocol.SFTP:
+                    reader = await session.open_read(path)
+                    reader.count(3)
+                    await reader.close(Incomplete("the client is gone"))
+        found = (await hub.admin.get("/portal/traffic")).items
+        shown = [
+            (one["user"], one["protocol"], one["direction"], one["files"], one["bytes"],
+             one["failed"])
+            for one in found
+        ]  # fmt: skip
+        assert shown == [
+            ("alice", "s3", "upload", 1, 7, 0),
+            ("alice", "sftp", "download", 1, 3, 1),
+            ("alice", "sftp", "upload", 1, 5, 0),
+            ("bob", "ftp", "upload", 1, 11, 0),
+        ]
+        steps = (await hub.admin.get("/portal/traffic?step=1d&since=P2D&user=bob")).items
+        assert sum(one["bytes"] for one in steps) == 11
+        assert {one["start"][10:] for one in steps} == {"T00:00:00Z"}
+        assert (await hub.admin.get("/portal/traffic?since=P400D")).status == 400
+        assert (await hub.admin.get("/portal/traffic?step=1s")).status == 400
+        assert (await hub.admin.get("/portal/traffic?step=often")).status == 400

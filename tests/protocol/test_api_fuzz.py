@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.protocol.api import rig
 
@@ -18,13 +19,24 @@ CHECKS = (
 )
 
 
+def spare_own_token(document: Any) -> None:
+    """Keep the requests off the token that they are made with: one that is gone proves nothing."""
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if "/tokens/{token}" in path else ():
+            for parameter in operation["parameters"]:
+                if parameter["name"] == "token":
+                    parameter["schema"] = {"type": "string", "enum": ["spare", "0", "nobody"]}
+
+
 async def test_the_document_holds(tmp_path: Path) -> None:
     async with rig(tmp_path) as hub:
         await hub.host("h", tmp_path)
         await hub.node.destination("NORTH", hosts=("h",))
         await hub.admin.upload(b"12345", destination="NORTH")
+        await hub.admin.post("/tokens", {"name": "spare"})
         document = (await hub.admin.get("/openapi.json")).json
         document["paths"].pop("/api/v2/events/stream")  # never ends
+        spare_own_token(document)
         file = tmp_path / "openapi.json"
         file.write_text(json.dumps(document))
         process = await asyncio.create_subprocess_exec(

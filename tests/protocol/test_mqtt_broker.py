@@ -13,9 +13,9 @@ import pytest
 
 from ecpds.base.tls import Certificates, make_self_signed
 from ecpds.model.message import Message
+from ecpds.model.mqtttopics import matches
 from ecpds.portals.mqtt import server
 from ecpds.portals.mqtt.codec import P
-from ecpds.portals.mqtt.topics import matches
 from ecpds.vfs.brokermemory import BrokerMemory
 from tests.clock import FakeClock
 from tests.node import small_node

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
+from ecpds.base.settings import S3Settings
 from ecpds.model.account import Permission, Protocol, Service
 from ecpds.model.errors import EcpdsError
 from ecpds.portals.s3.codes import CODES, STATUS
@@ -464,3 +465,41 @@ async def test_writers_of_one_key_do_not_wait_for_each_other(tmp_path: Path) -> 
         assert statuses == [200] * 6
         assert (await s.ask("GET", "/NORTH/one")).body in contents
         assert (await s.ask("GET", "/NORTH")).texts("Contents/Key") == ["one"]
+
+
+async def test_pages_of_other_sites_may_ask_when_that_is_set(tmp_path: Path) -> None:
+    """Preflight, signed requests and errors; `portal.corsAllowOrigin` is the user's own list."""
+    own = {"portal.corsAllowOrigin": "https://own.example"}
+    users = {"bob": {"destinations": ("NORTH",), "options": own}}
+    settings = S3Settings(cors_allow_origin="https://maps.example, https://b.example")
+    maps = {"Origin": "https://maps.example"}
+    async with site(tmp_path, settings=settings, users=users) as s:
+        wanted = maps | {
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "authorization,x-amz-date, x-amz-content-sha256",
+        }
+        for below in (False, True):
+            got = await s.ask("OPTIONS", "/NORTH/a", headers=wanted, user="", below=below)
+            assert got.status == 204
+            assert got.headers["Access-Control-Allow-Origin"] == "https://maps.example"
+            assert got.headers["Vary"] == "Origin"
+            assert "PUT" in got.headers["Access-Control-Allow-Methods"]
+            allowed = got.headers["Access-Control-Allow-Headers"]
+            assert allowed == wanted["Access-Control-Request-Headers"]
+        put = await s.ask("PUT", "/NORTH/a", body=b"1", headers=maps)
+        assert put.status == 200
+        assert "ETag" in put.headers["Access-Control-Expose-Headers"]
+        missing = await s.ask("GET", "/NORTH/b", headers=maps)
+        assert missing.status == 404
+        assert missing.headers["Access-Control-Allow-Origin"] == "https://maps.example"
+        other = {"Origin": "https://evil.example"}
+        for method in ("OPTIONS", "GET"):
+            got = await s.ask(method, "/NORTH/a", headers=other)
+            assert "Access-Control-Allow-Origin" not in got.headers
+        got = await s.ask("GET", "/NORTH/a", headers={"Origin": "https://own.example"}, user="bob")
+        assert got.headers["Access-Control-Allow-Origin"] == "https://own.example"
+        got = await s.ask("GET", "/NORTH/a", headers=maps, user="bob")
+        assert "Access-Control-Allow-Origin" not in got.headers
+        evil = wanted | {"Access-Control-Request-Headers": "x\u00e9, <b>"}
+        got = await s.ask("OPTIONS", "/NORTH/a", headers=evil, user="")
+        assert "Access-Control-Allow-Headers" not in got.headers

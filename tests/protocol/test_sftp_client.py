@@ -278,6 +278,29 @@ async def test_a_server_without_extensions_is_enough(
         assert there.files() == {"d/f": pattern(MIB)}
 
 
+async def test_small_and_long_contents_and_listings(tmp_path: Path) -> None:
+    """Of a first block more is asked for than there is; a listing comes in many answers."""
+    sizes = (0, 1, 16 * 1024, 255 * 1024, 255 * 1024 + 1)
+    for case in (BY_KEY, plain_case(PlainServer)):
+        (tmp_path / case.name).mkdir()
+        async with site(case, tmp_path / case.name) as there:
+            for size in sizes:
+                there.peer.put(f"d/{size}", pattern(size))
+            for number in range(400):
+                there.peer.put(f"many/{number}", b"")
+            async with there.session() as module:
+                for size in sizes:
+                    for offset in {0, size // 2, size}:
+                        found = module.get(there.remote(f"d/{size}"), offset=offset)
+                        content = b"".join([block async for block in found])
+                        assert content == pattern(size)[offset:], (case.name, size, offset)
+                names = [one.name async for one in module.list(there.remote("many"))]
+                assert sorted(map(int, names)) == list(range(400)), case.name
+                assert [
+                    one async for one in module.list(there.remote("many"), filter_text="x*")
+                ] == []
+
+
 async def test_no_common_algorithm_is_a_matter_of_configuration(tmp_path: Path) -> None:
     async with site(plain_case(PlainServer, ciphers=("aes256-ctr",)), tmp_path) as there:
         access = there.access(sftp__cipher="aes128-gcm@openssh.com")

@@ -159,7 +159,7 @@ def changes(
 
 def without_logins(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of an account that people set."""
-    own = {"last_login_at", "last_login_from", "has_password"}
+    own = {"last_login_at", "last_login_from", "has_password", "made_roles"}
     return {key: value for key, value in facts.items() if key not in own}
 
 
@@ -245,6 +245,24 @@ def store_token(
     """Write a token, audit included."""
     accounts.put_token(db, token, secret_hash=hashed, now=now)
     record(db, actor, "create", "token", token.name, {}, teller, now=now)
+
+
+def rotate_token(
+    db: Connection,
+    number: int,
+    hashed: str,
+    actor: Actor,
+    teller: Teller,
+    *,
+    until: datetime,
+    now: datetime,
+) -> None:
+    """Give a token another secret, audit included; NotFound."""
+    found = accounts.token_by_id(db, number)
+    if found is None:
+        raise NotFound(f"Token {number} not found")
+    accounts.rotate_token(db, number, hashed, until=until)
+    record(db, actor, "rotate", "token", found.name, {}, teller, now=now)
 
 
 def remove(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from ecpds.base import passwords
@@ -16,6 +17,7 @@ from ecpds.engine.operations.accountrows import (
     remove_session,
     remove_sessions,
     remove_token,
+    rotate_token,
     seal_credentials,
     store_login,
     store_policy,
@@ -24,7 +26,8 @@ from ecpds.engine.operations.accountrows import (
     store_web_user,
 )
 from ecpds.engine.operations.actor import Actor
-from ecpds.engine.operations.destinations import kept_options, sealed_options
+from ecpds.engine.operations.destinations import check_new_name, kept_options, sealed_options
+from ecpds.engine.operations.roles import check_grants
 from ecpds.engine.portaltexts import check_portal_texts
 from ecpds.engine.supervisor import Engine
 from ecpds.engine.telling import Teller
@@ -81,6 +84,8 @@ class AccountOperations:
         present = await self._core.store.read(accounts.user, user.login)
         kept = self._kept(user.options, present.user.options if present else {})
         ready = await self.check_user(replace(user, options=kept), where)
+        if present is None:
+            check_new_name("data user", user.login, where.at("login"))
         if dry_run:
             if present is not None and must_be_new:
                 raise Conflict(f"Data user {user.login} exists")
@@ -92,6 +97,8 @@ class AccountOperations:
             store_user, ready, hashed, sealed, actor, self._teller, now=now,
             must_be_new=must_be_new, if_version=if_version,
         )  # fmt: skip
+        if self._core.broker_logins is not None and hashed and credentials.password:
+            await self._core.broker_logins.keep(hashed, credentials.password)
         self._core.bus.tell("account", user.login)
 
     def _kept(self, options: Mapping[str, str], present: Mapping[str, str]) -> dict[str, str]:
@@ -155,6 +162,8 @@ class AccountOperations:
         present = await self._core.store.read(accounts.policy, policy.name)
         kept = self._kept(policy.options, present.options if present else {})
         ready = self.check_policy(replace(policy, options=kept), where or Where())
+        if present is None:
+            check_new_name("policy", policy.name, (where or Where()).at("name"))
         if dry_run:
             if present is not None and must_be_new:
                 raise Conflict(f"Policy {policy.name} exists")
@@ -215,7 +224,13 @@ class AccountOperations:
         except InvalidName as error:
             raise (where or Where()).at("name").error(error.message) from None
         self.check_length(credentials.password, where or Where())
+        await self._core.store.read(check_grants, user.grants, where or Where())
+        there = await self._core.store.read(accounts.web_user, user.name)
+        if there is None:
+            check_new_name("web user", user.name, (where or Where()).at("name"))
         if dry_run:
+            if must_be_new and there is not None:
+                raise Conflict(f"Web user {user.name} exists")
             return
         hashed = await self._hashed(credentials.password)
         totp = seal_credentials(self._core, credentials).totp
@@ -348,6 +363,16 @@ class AccountOperations:
         await self._core.store.write(
             store_token, token, passwords.token_hash(secret), actor, self._teller, now=now
         )
+        return secret
+
+    async def rotate_token(self, number: int, overlap: timedelta, actor: Actor) -> str:
+        """Give a token another secret and return it; the one before is good for `overlap` yet."""
+        secret = passwords.random_token("ddt_")
+        now = self._core.clock.now()
+        await self._core.store.write(
+            rotate_token, number, passwords.token_hash(secret), actor, self._teller,
+            until=now + overlap, now=now,
+        )  # fmt: skip
         return secret
 
 

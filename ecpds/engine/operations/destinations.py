@@ -28,7 +28,7 @@ from ecpds.model.errors import (
     PreconditionFailed,
 )
 from ecpds.model.families import MqttOptions
-from ecpds.model.names import checked, nearest
+from ecpds.model.names import check_new, checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.model.status import DestinationStatus, Light, StoredState, TransferStatus
 from ecpds.store import destinations, transfers
@@ -73,13 +73,7 @@ class DestinationOperations:
 
     async def views(self) -> list[DestinationView]:
         """Return all destinations, by name."""
-        states, counts = await self._core.store.read(read_states)
-        known = self._core.snapshot.destinations
-        return [
-            self._shown(known[name].destination, states[name], 0, *counts.get(name, ({}, 0)))
-            for name in sorted(known)
-            if name in states  # not of one that is just being deleted
-        ]
+        return [self._shown(*one) for one in await self._core.store.read(read_views)]
 
     def _shown(
         self,
@@ -96,11 +90,8 @@ class DestinationOperations:
         if scheduler is not None:
             status = scheduler.status(queued, now)
         light = light_of(destination, state, status, outstanding, now)
-        options = masked(self._core, destination.options)
-        if options != destination.options:  # copying a thousand takes 40 ms
-            destination = replace(destination, options=options)
         return DestinationView(
-            destination=destination,
+            destination=replace(destination, options=masked(self._core, destination.options)),
             state=state,
             version=version,
             status=status,
@@ -129,6 +120,8 @@ class DestinationOperations:
         present = snapshot.destinations.get(destination.name)
         kept = kept_options(destination.options, present.destination.options if present else {})
         ready = check_destination(self._core, replace(destination, options=kept), where or Where())
+        if present is None:
+            check_new_name("destination", destination.name, (where or Where()).at("name"))
         for number, host in enumerate(destination.hosts):
             if host not in snapshot.hosts:
                 place = (where or Where()).at("hosts").at(number)
@@ -261,6 +254,14 @@ def sealed_options(core: Core, options: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def check_new_name(kind: str, name: str, where: Where) -> None:
+    """Raise ConfigError for a name that nothing new may have."""
+    try:
+        check_new(kind, name)
+    except InvalidName as error:
+        raise where.error(error.message) from None
+
+
 def check_destination(core: Core, destination: Destination, where: Where) -> Destination:
     """Check name, options and rules; return the destination as it is to be stored."""
     try:
@@ -290,11 +291,15 @@ def read_view(
     return found[0], found[1], found[2], counts, outstanding
 
 
-def read_states(
+def read_views(
     db: Connection,
-) -> tuple[dict[str, DestinationState], dict[str, tuple[dict[TransferStatus, int], int]]]:
-    """Return run state, counts and outstanding of all destinations; no configuration is read."""
-    return destinations.states(db), transfers.all_counts(db)
+) -> list[tuple[Destination, DestinationState, int, dict[TransferStatus, int], int]]:
+    """Return the same of all destinations."""
+    found = []
+    for destination, state, _ in destinations.everything(db):
+        counts, outstanding = transfers.counts(db, destination.name)
+        found.append((destination, state, 0, counts, outstanding))
+    return found
 
 
 def store_destination(

@@ -12,6 +12,7 @@ from ecpds.engine.operations.destinations import (
 )
 from ecpds.engine.operations.destinations import (
     begin_anew,
+    check_new_name,
     kept_options,
     masked,
     sealed_options,
@@ -117,6 +118,8 @@ class HostOperations:
         present = self._core.snapshot.hosts.get(host.name)
         kept = kept_options(host.options, present.host.options if present else {})
         ready = check_host(self._core, replace(host, options=kept), where or Where())
+        if present is None:
+            check_new_name("host", host.name, (where or Where()).at("name"))
         if dry_run:
             if present is not None and must_be_new:
                 raise Conflict(f"Host {host.name} exists")
@@ -166,6 +169,12 @@ class HostOperations:
             "by": actor.name,
             "steps": [asdict(step) for step in report.ordered],
         }
+
+    async def reset_statistics(self, name: str, actor: Actor) -> None:
+        """Count connections, bytes and time of a host from nothing; attempts stay."""
+        self._core.snapshot.host(name)
+        now = self._core.clock.now()
+        await self._core.store.write(reset_host, name, actor, self._teller, now=now)
 
     async def interrupt(self, name: str, actor: Actor) -> list[str]:
         """End the discoveries that run at an acquisition host; return their destinations."""
@@ -260,6 +269,12 @@ def store_host(
                 begin_anew(db, found[0], found[1])
     action = "change" if old else "create"
     record(db, actor, action, "host", host.name, changed, teller, now=now)
+
+
+def reset_host(db: Connection, name: str, actor: Actor, teller: Teller, *, now: datetime) -> None:
+    """Set the counters of a host to nothing, audit included."""
+    hosts.reset(db, name)
+    record(db, actor, "reset-stats", "host", name, {}, teller, now=now)
 
 
 def remove_host(db: Connection, name: str, actor: Actor, teller: Teller, *, now: datetime) -> None:

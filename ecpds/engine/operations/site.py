@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ecpds.engine.core import Core
+from ecpds.engine.core import Core, Snapshot
 from ecpds.engine.operations.accountrows import (
     SealedCredentials,
     remove,
@@ -25,12 +25,14 @@ from ecpds.engine.operations.apiusers import (
 from ecpds.engine.operations.destinations import (
     KEEP,
     check_destination,
+    check_new_name,
     remove_destination,
     sealed_options,
     secret_keys,
     store_destination,
 )
 from ecpds.engine.operations.hosts import check_host, remove_host, store_host
+from ecpds.engine.operations.roles import check_grants
 from ecpds.engine.operations.siteexport import export, user_facts
 from ecpds.engine.operations.sitefile import (
     ApiUserSpec,
@@ -49,7 +51,7 @@ from ecpds.model.decode import Where
 from ecpds.model.destination import Destination
 from ecpds.model.errors import InvalidName
 from ecpds.model.host import Host
-from ecpds.model.names import checked, nearest
+from ecpds.model.names import RESERVED, checked, nearest
 from ecpds.model.secret import Secret
 from ecpds.store import accounts, apiusers, destinations, hosts, site
 from ecpds.store.codec import plain
@@ -109,6 +111,7 @@ class SiteOperations:
         now = self._core.clock.now()
         doomed = set(await self._core.store.read(site.applied, file)) if prune else set()
         doomed -= document.names()
+        await self._core.store.read(check_new_names, document, self._core.snapshot)
         act = preview if dry_run else write
         changes = await self._core.store.write(
             act, ready, doomed, document.names(), file, actor, self._teller, now=now,
@@ -211,7 +214,10 @@ class SiteOperations:
             options=sealed_options(self._core, options),
         )
         old = await self._core.store.read(accounts.user, spec.login)
-        hashed = await self._hash(spec.password, old.password_hash if old else "")
+        kept = old.password_hash if old else ""
+        hashed = await self._hash(spec.password, kept)
+        if self._core.broker_logins is not None and spec.password:
+            await self._core.broker_logins.keep(hashed or kept, spec.password)
         vault = self._core.vault
         keys = spec.s3_keys
         sealed = SealedCredentials(
@@ -226,6 +232,7 @@ class SiteOperations:
         self, spec: WebUserSpec, where: Where
     ) -> tuple[WebUser, str | None, SealedCredentials]:
         _checked_name("web user", spec.name, where.at("name"))
+        await self._core.store.read(check_grants, spec.roles, where)
         old = await self._core.store.read(accounts.web_user, spec.name)
         hashed = await self._hash(spec.password, old.password_hash if old else "")
         user = WebUser(name=spec.name, active=spec.active, comment=spec.comment, grants=spec.roles)
@@ -256,6 +263,27 @@ class SiteOperations:
     async def export(self, *, secrets: bool = False) -> dict[str, Any]:
         """Return the configuration as a document; secrets as stars unless `secrets`."""
         return await self._core.store.read(export, self._engine, secrets=secrets)
+
+
+def check_new_names(db: Connection, document: Site, snapshot: Snapshot) -> None:
+    """Raise ConfigError for something new with a name that nothing new may have."""
+    named = [
+        *(("host", one.host.name, one.where.at("name")) for one in document.hosts),
+        *(("destination", one.name, where.at("name")) for one, where in document.destinations),
+        *(("policy", one.name, where.at("name")) for one, where in document.policies),
+        *(("data user", one.login, where.at("login")) for one, where in document.users),
+        *(("web user", one.name, where.at("name")) for one, where in document.web_users),
+    ]
+    there: dict[str, Callable[[str], object]] = {
+        "host": snapshot.hosts.get,
+        "destination": snapshot.destinations.get,
+        "policy": lambda name: accounts.policy(db, name),
+        "data user": lambda name: accounts.user(db, name),
+        "web user": lambda name: accounts.web_user(db, name),
+    }
+    for kind, name, where in named:
+        if name in RESERVED and there[kind](name) is None:
+            check_new_name(kind, name, where)
 
 
 def _check_loops(core: Core, ready: list[Destination], document: Site) -> None:

@@ -91,16 +91,9 @@ def security(*, secure: bool, policy: str) -> dict[str, str]:
 
 def cross_origin(ask: Ask, allowed: str) -> dict[str, str]:
     """Return the CORS fields: `allowed` is `*` or origins separated by commas or spaces."""
-    origin = ask.headers.get("origin", "")
-    if not origin or not allowed.strip():
-        return {}
-    listed = allowed.replace(",", " ").split()
-    if "*" in listed:
-        granted = {"Access-Control-Allow-Origin": "*"}
-    elif origin in listed:
-        granted = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-    else:
-        return {"Vary": "Origin"}
+    granted = granted_origin(ask, allowed)
+    if "Access-Control-Allow-Origin" not in granted:
+        return granted
     return granted | {
         "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
         "Access-Control-Allow-Headers": "Range, Content-Type, Authorization",
@@ -108,6 +101,19 @@ def cross_origin(ask: Ask, allowed: str) -> dict[str, str]:
             "Content-Range, Content-Length, Accept-Ranges, ETag, Last-Modified"
         ),
     }
+
+
+def granted_origin(ask: Ask, allowed: str) -> dict[str, str]:
+    """Return the CORS fields about who asks, none for what is no request of another site."""
+    origin = ask.headers.get("origin", "")
+    if not origin or not allowed.strip():
+        return {}
+    listed = allowed.replace(",", " ").split()
+    if "*" in listed:
+        return {"Access-Control-Allow-Origin": "*"}
+    if origin in listed:
+        return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    return {"Vary": "Origin"}
 
 
 def from_elsewhere(headers: Mapping[str, str], host: str) -> bool:

@@ -20,7 +20,7 @@ from ecpds.model.errors import (
     NotFound,
     Unauthenticated,
 )
-from ecpds.portals.https import addresses, feed, links, login, register, tus, webdav
+from ecpds.portals.https import addresses, feed, links, login, register, replay, tus, webdav
 from ecpds.portals.https.addresses import Kind, Place
 from ecpds.portals.https.browse import Browse
 from ecpds.portals.https.door import LOGIN, LOGOUT, Door
@@ -32,6 +32,7 @@ from ecpds.portals.https.links import LinkDoor
 from ecpds.portals.https.login import Logins
 from ecpds.portals.https.pages import START, Pages
 from ecpds.portals.https.register import Register
+from ecpds.portals.https.replay import ReplayDoor
 from ecpds.portals.https.tus import Tus
 from ecpds.portals.https.visit import Visit
 from ecpds.portals.https.webdav import WebDav
@@ -71,6 +72,8 @@ class Service:
             self._rooms.append((webdav.BASE, self._dav.serve))
         if desks.resumables is not None:
             self._rooms.append((tus.BASE, Tus(logins, desks.resumables, clock).serve))
+        if desks.replays is not None:
+            self._rooms.append((replay.BASE, ReplayDoor(logins, desks.replays).serve))
         if desks.links is not None:
             lends = LinkDoor(desks.links, logins, self._files, browse, pages)
             self._rooms += [(links.BASE, lends.serve), (f"{links.MANAGE}/", lends.serve)]

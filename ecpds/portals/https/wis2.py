@@ -2,7 +2,7 @@
 
     /wis2/metadata/ID.json                        a discovery record
     /wis2/data/DESTINATION/NUMBER/TARGET          core data, as messages name it
-    /wis2/replay?since=TIME[&topic=FILTER][&after=NUMBER][&limit=N]
+    /wis2/replay?since=TIME[&topic=FILTER][&after=CURSOR][&limit=N]
 
 Spec: notifications.md sections 5.3 and 5.5; RFC 9110.
 """
@@ -11,22 +11,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from ecpds.base.logs import get_logger
-from ecpds.model.errors import EcpdsError, InputError, NotFound
+from ecpds.model.errors import EcpdsError, NotFound
+from ecpds.model.mqtttopics import matches
 from ecpds.portals.https import answers, conditions, ranges
 from ecpds.portals.https.conditions import Verdict
 from ecpds.portals.https.exchange import Answer, Ask, FileBody, Refused, Reply, Slice
 from ecpds.portals.https.fields import FILE_POLICY, security
 from ecpds.portals.https.head import http_date
+from ecpds.portals.https.replay import read_limit
+from ecpds.vfs.replay import read_place
 from ecpds.vfs.wis2 import OpenReader, Wis2Shelf, replayed
 
 log = get_logger(__name__)
 
 BASE: Final = "/wis2/"
-MOST_MESSAGES: Final = 1000  # of one replay
 _RECORD: Final = re.compile(r"metadata/([^/]+)\.json")
 _DATA: Final = re.compile(r"data/([^/]+)/(\d{1,18})/(.+)")
 
@@ -84,39 +85,13 @@ class Wis2Door:
         await reply.send(Answer(headers=fields, body=body))
 
     async def _replay(self, query: Mapping[str, str]) -> bytes:
-        since = _time(query.get("since", ""))
-        after, limit = _number(query, "after", 0), _number(query, "limit", MOST_MESSAGES)
-        limit = min(max(limit, 1), MOST_MESSAGES)
-        found = await self._shelf.replay(since, after=after, limit=limit)
+        after = read_place(query.get("since", ""), query.get("after", ""))
         wanted = query.get("topic", "#")
-        shown = [one for one in found if _matches(wanted, one.topic)]
-        return replayed(shown, last=found[-1].id if len(found) == limit else None)
-
-
-def _time(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        raise InputError("since is an RFC 3339 time") from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InputError(f"{name} is no number")
-    return int(text) if text else default
-
-
-def _matches(wanted: str, topic: str) -> bool:
-    """Tell whether a topic filter matches a topic."""
-    have, want = wanted.split("/"), topic.split("/")
-    for number, level in enumerate(have):
-        if level == "#":
-            return True
-        if number >= len(want) or level not in ("+", want[number]):
-            return False
-    return len(have) == len(want)
+        return replayed(
+            await self._shelf.replay(
+                after, lambda one: matches(wanted, one.topic), limit=read_limit(query)
+            )
+        )
 
 
 def _fields(ask: Ask) -> dict[str, str]:

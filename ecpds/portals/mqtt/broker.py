@@ -16,10 +16,11 @@ from typing import Final
 from ecpds.base.clock import Clock
 from ecpds.base.logs import get_logger
 from ecpds.model.message import Message
+from ecpds.model.mqtttopics import is_permitted
 from ecpds.portals.mqtt.packets import Wish
 from ecpds.portals.mqtt.retained import Retained
 from ecpds.portals.mqtt.session import Item, Key, Parcel, Session, Subscription
-from ecpds.portals.mqtt.topics import FilterTree, TopicTree, is_permitted
+from ecpds.portals.mqtt.topics import FilterTree, TopicTree
 from ecpds.vfs.brokermemory import (
     BrokerMemory,
     Change,

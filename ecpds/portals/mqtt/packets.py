@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from ecpds.model.mqtttopics import is_filter, is_topic
 from ecpds.portals.mqtt.codec import (
     Broken,
     Kind,
@@ -23,7 +24,6 @@ from ecpds.portals.mqtt.codec import (
     text,
     varint,
 )
-from ecpds.portals.mqtt.topics import is_filter, is_topic
 
 V3: Final = 4  # protocol level of MQTT 3.1.1
 V5: Final = 5

@@ -32,6 +32,7 @@ from ecpds.model.errors import (
     Unauthenticated,
 )
 from ecpds.model.message import ClientInfo, Message
+from ecpds.model.mqtttopics import is_permitted, permitted_filters
 from ecpds.model.secret import Secret
 from ecpds.portals.listener import Listener, connected
 from ecpds.portals.mqtt.broker import Broker
@@ -50,7 +51,6 @@ from ecpds.portals.mqtt.packets import (
 )
 from ecpds.portals.mqtt.session import WIDEST, WINDOW, Session
 from ecpds.portals.mqtt.status import Status
-from ecpds.portals.mqtt.topics import is_permitted, permitted_filters
 from ecpds.vfs.brokermemory import BrokerMemory
 from ecpds.vfs.contract import Gate, Password
 from ecpds.vfs.contract import Session as Login

@@ -17,7 +17,7 @@ from ecpds.model.account import Protocol
 from ecpds.model.errors import EcpdsError, Unauthenticated
 from ecpds.portals.https.exchange import HOST, Answer, Ask, Refused, Reply
 from ecpds.portals.https.head import has_content
-from ecpds.portals.s3 import buckets, codes, forms, signature, subresources, xml
+from ecpds.portals.s3 import buckets, codes, cors, forms, signature, subresources, xml
 from ecpds.portals.s3.call import Address, Call
 from ecpds.portals.s3.codes import S3Error
 from ecpds.portals.s3.forms import Form, Forms
@@ -67,6 +67,7 @@ class S3Service:
         """Use other settings from the next request on."""
         self._region = settings.region
         self._skew: timedelta = settings.clock_skew
+        self._cors = settings.cors_allow_origin
 
     def claims(self, ask: Ask) -> bool:
         """Tell whether a request is for S3, on an address that others share."""
@@ -120,6 +121,9 @@ class S3Service:
 
     async def _serve(self, ask: Ask, reply: Reply, number: str) -> None:
         _check(ask)
+        if ask.method == "OPTIONS" and self._cors:
+            await reply.send(cors.preflight(ask, self._cors))
+            return
         address, query = self.address(ask), ask.query
         keep = Signatures()
         now = self._clock.now()
@@ -142,6 +146,9 @@ class S3Service:
                 payload=claim.payload if claim is not None else _unsigned(ask),
                 is_signed=isinstance(credential, KeyPair),
             )  # fmt: skip
+            if "origin" in ask.headers:
+                wanted = session.options.get("portal.corsAllowOrigin", "") or self._cors
+                call.fields |= cors.fields(ask, wanted)
             self._check_owner(call)
             if form is not None:
                 await self._forms.store(call, form)
@@ -267,6 +274,7 @@ class S3Service:
         headers = {"x-amz-request-id": number, "Content-Type": xml.TYPE}
         if isinstance(error, Refused):
             headers |= error.fields
+        headers |= cors.fields(ask, self._cors)
         if status == 503:
             wait = error.facts.get("retry_after")
             headers["Retry-After"] = str(int(wait) if isinstance(wait, (int, float)) else SLOW_DOWN)

@@ -28,6 +28,7 @@ from ecpds.portals.listener import Listener, connected
 from ecpds.portals.ssh import keys
 from ecpds.portals.ssh.handles import Places
 from ecpds.portals.ssh.link import LEAVE_SECONDS, STOP_SECONDS, Service
+from ecpds.portals.ssh.local import LocalDoor
 from ecpds.portals.ssh.scp import ScpService
 from ecpds.portals.ssh.scp import parse as parse_scp
 from ecpds.portals.ssh.sftp import SftpService
@@ -86,16 +87,18 @@ class SshPortal:
         self._listener = Listener(
             settings.listen, self._serve, clock=clock, cap=settings.max_connections
         )
+        self._local = LocalDoor(gate, settings, threads, clock)
 
     def take(self, settings: SftpSettings) -> None:
         """Use other limits of time for connections that come from now on."""
-        self.settings = settings
+        self.settings = self._local.settings = settings
 
     async def start(self) -> list[tuple[str, int]]:
         """Make missing host keys, listen; return address and port of each socket, none if off.
 
         The RSA key of a first start follows in the background.  Raises ConfigError.
         """
+        await self._local.start()
         if not self.settings.listen:
             return []
         self._keys = await self.threads.run("disk", keys.load, self._host_keys)
@@ -119,11 +122,14 @@ class SshPortal:
     async def drain(self) -> None:
         """Stop listening, send idle clients away, return when the last one has left."""
         self.draining = True
+        self._local.stop()
         await self._listener.drain()
+        await self._local.drain()
 
     async def close(self) -> None:
         """Stop listening and end all connections; open uploads are parked, not registered."""
         self.draining = self.closing = True
+        await self._local.close()
         await self._listener.close()
         chores, self._chores = self._chores, None
         if chores is not None and self._chore is not None:

@@ -11,6 +11,7 @@ Spec: draft-ietf-secsh-filexfer-02.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 
 from ecpds.base.clock import Clock
@@ -243,9 +244,12 @@ class SftpService:
             return
         self._greeted = True
         body = bytearray(wire.u32(wire.VERSION))
-        for name, value in ANNOUNCED.items():
+        for name, value in self._announced().items():
             body += wire.string(name) + wire.string(value)
         self._send(wire.u32(1 + len(body)) + bytes([wire.VERSION_REPLY]) + bytes(body))
+
+    def _announced(self) -> Mapping[bytes, bytes]:
+        return ANNOUNCED
 
     # --- jobs --------------------------------------------------------------------------------
 

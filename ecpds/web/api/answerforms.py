@@ -96,6 +96,22 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "step": "text", "outcome": "text", "milliseconds": "number", "text": "text",
         "cause": "text", "advice": "text",
     }),
+    "HostReport": ("", {
+        "host": "text", "name": "text", "port": "int?", "error": "text?",
+        "addresses": "[HostAddress]", "breaker": "Reason?", "hours": "[HostHour]",
+    }),
+    "HostAddress": ("", {
+        "address": "text", "family": "text", "connected": "int", "failed": "int",
+        "best_ms": "number?", "average_ms": "number?", "worst_ms": "number?", "error": "text?",
+    }),
+    "HostHour": ("", {
+        "begin": "time", "files": "int", "bytes": "int", "failed": "int", "seconds": "number",
+    }),
+    "HostPreview": ("", {"host": "text", "files": "[HostExcerpt]"}),
+    "HostExcerpt": ("", {
+        "name": "text", "size": "int?", "read": "int", "text": "flag", "lines": "[text]",
+        "start": "text", "error": "text?",
+    }),
     "HostAcquire": ("", {"host": "text", "destinations": "[text]"}),
     "HostLeftovers": ("", {"host": "text", "truncated": "flag", "items": "[Leftover]"}),
     "Leftover": ("", {
@@ -189,7 +205,7 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "failing_since": "time?", "due": "time?", "disabled": "flag", "behind": "int",
     }),
     "DestinationMetadata": ("", {"destination": "text", "metadata": "object"}),
-    "Role": ("", {"name": "text", "scopes": "[text]"}),
+    "Role": ("Role", {"built_in": "flag"}),
     "Token": ("", {
         "id": "int", "name": "text", "owner": "text", "scopes": "[text]", "objects": "[text]",
         "networks": "[text]", "expires": "time?", "last_used": "time?", "last_address": "text?",
@@ -199,9 +215,39 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
         "networks": "[text]", "expires": "time?", "last_used": "time?", "last_address": "text?",
         "token": "text",
     }),
+    "Certificate": ("", {
+        "subject": "text", "issuer": "text", "names": "[text]", "begins": "time", "ends": "time",
+        "serial": "text", "sha256": "text", "self_signed": "flag", "path": "text",
+    }),
+    "CertificateRequested": ("", {"request": "text"}),
+    "MailTried": ("", {"message": "text"}),
+    "WebSession": ("", {
+        "id": "text", "user": "text", "peer": "text", "since": "time", "used": "time",
+        "expires": "time", "present": "flag",
+    }),
+    "SessionsEnded": ("", {"ended": "int"}),
+    "Replica": ("", {
+        "place": "text", "name": "text", "path": "text?", "destination": "text?",
+        "state": "text", "tries": "int", "error": "text?",
+    }),
+    "Module": ("", {
+        "name": "text", "method": "text", "options": "text", "features": "[text]",
+    }),
+    "Quota": ("", {
+        "kind": "text", "name": "text", "direction": "text", "limit": "int",
+        "period": "lasting", "used": "int", "left": "int",
+    }),
+    "Traffic": ("", {
+        "key": "text", "files": "int", "uploaded": "int", "downloaded": "int",
+        "seconds": "number", "rate": "int?",
+    }),
     "Session": ("", {
         "id": "int", "user": "text", "protocol": "text", "peer": "text", "since": "time",
         "used": "time", "uploads": "int", "downloads": "int",
+    }),
+    "TrafficSum": ("", {
+        "user": "text", "protocol": "text", "direction": "text", "start": "time", "files": "int",
+        "bytes": "int", "failed": "int", "seconds": "number",
     }),
     "Subscriber": ("", {
         "id": "int", "user": "text", "email": "text", "name": "text", "country": "text",
@@ -226,6 +272,9 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "RetainedMessage": ("", {
         "topic": "text", "payload": "text", "qos": "int", "retain": "flag", "expires": "time?",
         "content_type": "text?", "destination": "text?", "transfer": "int?",
+    }),
+    "MosquittoFiles": ("", {
+        "passwords": "text", "acl": "text", "users": "[text]", "left_out": "[object]",
     }),
     "MqttClient": ("", {
         "user": "text", "client": "text", "connected": "flag", "peer": "text?",

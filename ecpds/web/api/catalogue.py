@@ -9,6 +9,7 @@ from aiohttp import web
 from ecpds import __version__
 from ecpds.model.countries import COUNTRIES
 from ecpds.model.status import TransferStatus
+from ecpds.transfer.contract import Feature
 from ecpds.web.api import answers
 from ecpds.web.api.openapi import describe
 from ecpds.web.call import Call
@@ -43,6 +44,20 @@ async def methods(call: Call) -> web.StreamResponse:
     """List the methods that hosts may name."""
     names = call.services.core.registry.methods()
     return answers.page(call, [{"name": name} for name in names], None)
+
+
+async def modules(call: Call) -> web.StreamResponse:
+    """List the transfer modules with what each can do."""
+    registry = call.services.core.registry
+    items = []
+    for method in registry.methods():
+        module = registry.module(method)
+        able = [str(one.name).lower() for one in Feature if one in module.features]
+        items.append(
+            {"name": module.name, "method": method, "options": module.options.prefix,
+             "features": able}
+        )  # fmt: skip
+    return answers.page(call, items, None)
 
 
 async def countries(call: Call) -> web.StreamResponse:
@@ -113,4 +128,7 @@ ROUTES: Final = (
           query=(FIELDS,), answer="[Status]", summary="Statuses of transfers."),
     Route(method="GET", path="/api/v2/methods", right=SIGNED_IN, handle=methods,
           query=(FIELDS,), answer="[Method]", summary="Methods that hosts may name."),
+    Route(method="GET", path="/api/v2/modules", right=SIGNED_IN, handle=modules,
+          query=(FIELDS,), answer="[Module]",
+          summary="Transfer modules, and what each can do."),
 )  # fmt: skip

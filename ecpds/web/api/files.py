@@ -8,6 +8,7 @@ from aiohttp import web
 
 from ecpds.engine.operations.files import FileView
 from ecpds.model.errors import NotFound
+from ecpds.store import copies
 from ecpds.web import shown
 from ecpds.web.api import answers, batch, upload
 from ecpds.web.api.content import send
@@ -88,6 +89,23 @@ async def get(call: Call) -> web.StreamResponse:
     return answers.one(call, document, "" if wanted else tag(view))
 
 
+async def replicas(call: Call) -> web.StreamResponse:
+    """List where the content is: on the volume here, and copies at backup and proxy hosts."""
+    view, core = await _view(call), call.services.core
+    file = view.file
+    here = [{"place": "volume", "name": file.volume, "path": file.object_key,
+             "destination": None, "state": "there", "tries": 0, "error": None}]  # fmt: skip
+    found = await core.store.read(copies.of_file, file.id, now=core.clock.now())
+    there = [
+        {"place": one.role, "name": one.host, "path": one.place or None,
+         "destination": one.destination or None, "state": one.state, "tries": one.tries,
+         "error": one.error or None}
+        for one in found
+        if not one.destination or call.caller.may_on(READ, one.destination)
+    ]  # fmt: skip
+    return answers.page(call, [*(here if file.stored else []), *there], None)
+
+
 async def content(call: Call) -> web.StreamResponse:
     """Return the content, as long as one of its transfers lives."""
     view = await _view(call)
@@ -129,6 +147,9 @@ ROUTES: Final = (
           summary="One data file.", answer="DataFile"),
     Route(method="GET", path=ONE + "/content", right=READ, handle=content,
           summary="Its content; Range is honoured.", answer="bytes"),
+    Route(method="GET", path=ONE + "/replicas", right=READ, handle=replicas, query=(FIELDS,),
+          summary="Where its content is: here, and copies at backup and proxy hosts.",
+          answer="[Replica]"),
     Route(method="DELETE", path=ONE, right=WRITE, handle=delete, needs_match=True,
           query=(DRY_RUN,), summary="Delete it with all its transfers.", status=204),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from ecpds.model.errors import Denied
 from ecpds.model.message import ClientInfo, Message
 from ecpds.store.outbox import Publication
 from ecpds.web import shown
@@ -147,6 +148,18 @@ async def clear(call: Call) -> web.StreamResponse:
     return answers.nothing()
 
 
+async def mosquitto(call: Call) -> web.StreamResponse:
+    """Show the password and the ACL file of a Mosquitto beside this node."""
+    call.caller.check_everywhere("system:admin")
+    if not call.caller.may_everywhere("secrets:read"):
+        raise Denied(f"{call.caller.name} has no secrets:read")
+    found = await call.services.broker_files.texts()
+    return answers.one(call, {
+        "passwords": found.passwords, "acl": found.access, "users": list(found.users),
+        "left_out": [{"login": one.login, "reason": one.reason} for one in found.left_out],
+    })  # fmt: skip
+
+
 _STATE: Final = Query(name="state", help="waiting, sent, failed, dropped or expired.")
 _WHERE: Final = Query(name="destination", help="Only those of that destination.")
 _WHAT: Final = Query(name="transfer", help="Only those of that transfer.", type="number")
@@ -178,4 +191,7 @@ ROUTES: Final = (
           answer="[RetainedMessage]"),
     Route(method="DELETE", path=NOTIFY + "/retained/{topic}", right=OPERATE, handle=clear,
           summary="Forget the retained message of a topic.", status=204),
+    Route(method="GET", path=NOTIFY + "/mosquitto", right="system:admin", handle=mosquitto,
+          query=(FIELDS,), answer="MosquittoFiles",
+          summary="Password and ACL file for a Mosquitto that carries our publications."),
 )  # fmt: skip

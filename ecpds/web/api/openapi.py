@@ -19,7 +19,7 @@ from ecpds.model.destination import Alias, Destination
 from ecpds.model.destmeta import MetadataField
 from ecpds.model.host import Host
 from ecpds.model.secret import Secret
-from ecpds.web.api import acquire, ruleforms, schemas
+from ecpds.web.api import acquire, host_bench, roles, ruleforms, schemas
 from ecpds.web.api.answerforms import FORMS
 from ecpds.web.errors import TITLES
 from ecpds.web.rights import OPEN
@@ -54,6 +54,10 @@ BODIES: Final[Mapping[str, type]] = {
     "RetrievalChange": schemas.RetrievalChange,
     "OptionValue": schemas.OptionValue,
     "TokenRequest": schemas.TokenRequest,
+    "RotateRequest": schemas.RotateRequest,
+    "CertificateRequest": schemas.CertificateRequest,
+    "CertificateImport": schemas.CertificateImport,
+    "MailTry": schemas.MailTry,
     "Preview": schemas.Preview,
     "Announcement": schemas.Announcement,
     "Wis2Record": schemas.Wis2Record,
@@ -70,6 +74,8 @@ BODIES: Final[Mapping[str, type]] = {
     "ScriptTry": ruleforms.ScriptTry,
     "AcquireRequest": acquire.AcquireRequest,
     "ListRequest": acquire.ListRequest,
+    "Role": roles.RoleSpec,
+    "PreviewRequest": host_bench.PreviewRequest,
 }
 _FORM: Final = re.compile(r"(\[?)(\w+)(\]?)(\??)")
 _SIMPLE: Final[Mapping[str, Schema]] = {

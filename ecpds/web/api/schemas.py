@@ -163,6 +163,39 @@ class TokenRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotateRequest:
+    """Another secret for a token."""
+
+    overlap: timedelta = opt(
+        timedelta(hours=1), "How long the secret before is good yet; 0s: not at all.", low=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateRequest:
+    """A request for a certificate."""
+
+    names: tuple[str, ...] = opt((), "Host names and addresses; none: that of this node.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateImport:
+    """A certificate to be put in place: PEM texts, or a PKCS #12 file."""
+
+    certificate: str = opt("", "PEM: the certificate, then those above it.")
+    key: Secret = opt(Secret(""), "PEM; none: that of the last request, or the present one.")
+    pkcs12: str = opt("", "Instead of both: a PKCS #12 file in base64.")
+    password: Secret = opt(Secret(""), "Opens the PKCS #12 file.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MailTry:
+    """A mail to try."""
+
+    to: str = opt("", "Address that gets it.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionFields:
     """Everything that may come with a file."""
 

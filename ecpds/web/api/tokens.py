@@ -6,6 +6,7 @@ and nowhere else.  Everybody sees and makes own ones; administrators those of ot
 
 from __future__ import annotations
 
+from datetime import timedelta
 from ipaddress import ip_network
 from typing import Final
 
@@ -16,7 +17,7 @@ from ecpds.model.errors import Denied, InputError, NotFound
 from ecpds.store.accounts import Token
 from ecpds.web import shown
 from ecpds.web.api import answers
-from ecpds.web.api.schemas import TokenRequest
+from ecpds.web.api.schemas import RotateRequest, TokenRequest
 from ecpds.web.call import Call
 from ecpds.web.rights import check_scope
 from ecpds.web.routes import FIELDS, PAGED, Route
@@ -27,6 +28,7 @@ ADMIN: Final = "tokens:admin"
 ALL: Final = "/api/v2/tokens"
 ONE: Final = ALL + "/{token}"
 LONGEST: Final = 128  # characters of a name
+LONGEST_OVERLAP: Final = timedelta(days=30)  # in which two secrets of a token are good
 
 
 def may_see(call: Call, token: Token) -> bool:
@@ -117,6 +119,17 @@ def _check_not_more(call: Call, token: Token) -> None:
         raise Denied("a token cannot give objects that it does not have")
 
 
+async def rotate(call: Call) -> web.StreamResponse:
+    """Give a token another secret; the answer holds it, the one before is good for a while."""
+    found, asked = await _one(call), await call.decoded(RotateRequest)
+    if asked.overlap > LONGEST_OVERLAP:
+        raise Where().at("overlap").error(f"at most {LONGEST_OVERLAP.days} days")
+    _check_not_more(call, found)
+    secret = await call.services.accounts.rotate_token(found.id, asked.overlap, call.caller.actor)
+    made, _ = await call.services.accounts.token_holder(secret)
+    return answers.one(call, shown.token(made) | {"token": secret})
+
+
 async def delete(call: Call) -> web.StreamResponse:
     """Delete a token; it is refused from now on."""
     found = await _one(call)
@@ -134,4 +147,7 @@ ROUTES: Final = (
           summary="One token.", answer="Token"),
     Route(method="DELETE", path=ONE, right=WRITE, handle=delete, status=204,
           summary="Delete a token."),
+    Route(method="POST", path=ONE + "/actions/rotate", right=WRITE, handle=rotate,
+          query=(FIELDS,), body="RotateRequest", answer="NewToken",
+          summary="Give it another secret, shown once; the one before is good for a while yet."),
 )  # fmt: skip

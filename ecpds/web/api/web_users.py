@@ -17,7 +17,6 @@ from ecpds.web import shown
 from ecpds.web.api import answers
 from ecpds.web.api.bodies import has, named, without
 from ecpds.web.call import Call
-from ecpds.web.rights import ROLES
 from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Route
 from ecpds.web.shown import Document
 
@@ -107,7 +106,7 @@ async def _store(call: Call, document: Document, old: StoredWebUser | None) -> w
 def is_administrator(user: WebUser) -> bool:
     """Tell whether a web user may everything everywhere."""
     return user.active and any(
-        grant.role is Role.ADMIN and grant.scope == "*" for grant in user.grants
+        grant.role == Role.ADMIN and grant.scope == "*" for grant in user.grants
     )
 
 
@@ -128,12 +127,6 @@ async def delete(call: Call) -> web.StreamResponse:
     return answers.nothing()
 
 
-async def roles(call: Call) -> web.StreamResponse:
-    """List the roles with their scopes."""
-    items = [{"name": role.value, "scopes": sorted(scopes)} for role, scopes in ROLES.items()]
-    return answers.page(call, items, None)
-
-
 ROUTES: Final = (
     Route(method="GET", path=ALL, right=RIGHT, handle=index, query=LISTED,
           summary="Web users by name.", answer="[WebUser]"),
@@ -149,6 +142,4 @@ ROUTES: Final = (
           answer="WebUser"),
     Route(method="DELETE", path=ONE, right=RIGHT, handle=delete, needs_match=True,
           query=(DRY_RUN,), summary="Delete a web user.", status=204),
-    Route(method="GET", path="/api/v2/roles", right="system:read", handle=roles, query=(FIELDS,),
-          summary="Roles with their scopes.", answer="[Role]"),
 )  # fmt: skip

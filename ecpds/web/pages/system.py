@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,7 +12,6 @@ from aiohttp import web
 
 from ecpds.base.settings import Settings, effective
 from ecpds.engine.incidents import certificate_problem
-from ecpds.model.account import Role
 from ecpds.model.errors import Denied, EcpdsError, InputError, NotFound, Unauthenticated
 from ecpds.store.accounts import Token
 from ecpds.web.api.tokens import READ as READ_TOKENS
@@ -29,7 +27,6 @@ READ: Final = "system:read"
 TOKENS: Final = "/system/tokens"
 CERTIFICATES: Final = "/system/certificates"
 LONGEST_DAYS: Final = 36_500
-ALIKE: Final = 20  # names that begin alike, above which they are one row of the tasks
 
 
 async def index(call: Call) -> web.Response:
@@ -41,15 +38,17 @@ async def index(call: Call) -> web.Response:
 async def roles(call: Call) -> web.Response:
     """What each role gives, and who has it."""
     users = await call.services.accounts.web_users() if call.caller.may_everywhere(ADMIN) else []
+    made = await call.services.roles.everything()
+    known = dict(ROLES) | {one.name: frozenset(one.scopes) for one in made}
     table = {
         role: [(area, [verb for verb in VERBS if includes(scopes, f"{area}:{verb}")])
                for area in AREAS]
-        for role, scopes in ROLES.items()
+        for role, scopes in known.items()
     }  # fmt: skip
     holders = {
         role: [(one.user.name, grant.scope) for one in users for grant in one.user.grants
-               if grant.role is role]
-        for role in Role
+               if grant.role == role]
+        for role in known
     }  # fmt: skip
     return show(call, "pages/roles.html", table=table, areas=AREAS, holders=holders)
 
@@ -188,7 +187,11 @@ async def tasks(call: Call) -> web.Response:
     """What runs inside the node."""
     call.caller.check_everywhere(ADMIN)
     core, engine = call.services.core, call.services.engine
-    names = kinds_of(task.get_name() for task in asyncio.all_tasks())
+    names: dict[str, int] = {}
+    for task in asyncio.all_tasks():
+        name = task.get_name()
+        word = "connections and others" if name.startswith("Task-") else name
+        names[word] = names.get(word, 0) + 1
     figures = {
         "Transfers running": len(engine.attempts.running),
         "Retrievals running": sum(len(one.meters) for one in engine.retrievals.values()),
@@ -201,20 +204,6 @@ async def tasks(call: Call) -> web.Response:
         call, "pages/tasks.html", topics=("counter:*",), names=sorted(names.items()),
         figures=figures, checks=call.services.ready(), endpoints=call.services.endpoints(),
     )  # fmt: skip
-
-
-def kinds_of(names: Iterable[str]) -> dict[str, int]:
-    """Return how many tasks there are of each name; those of many objects are taken together."""
-    found: dict[str, list[str]] = {}
-    for name in names:
-        word = "connections and others" if name.startswith("Task-") else name
-        found.setdefault(re.split(r"[ -]", word)[0], []).append(word)
-    counted: dict[str, int] = {}
-    for kind, words in found.items():
-        for word in words:
-            shown = f"{kind} (all)" if len(set(words)) > ALIKE else word
-            counted[shown] = counted.get(shown, 0) + 1
-    return counted
 
 
 async def config(call: Call) -> web.Response:

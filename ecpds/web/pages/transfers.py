@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from time import monotonic
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,15 +15,14 @@ from ecpds.model.names import nearest
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
 from ecpds.model.transferquery import KEYS, VALUES
-from ecpds.store import transferlist
-from ecpds.store.transferlist import Wanted
+from ecpds.store import transfers
 from ecpds.web import shown
 from ecpds.web.call import Call, cursor_of
 from ecpds.web.pages import bulk, lists
 from ecpds.web.pages.frame import show
 from ecpds.web.pages.rows import READ, row_of
 
-SORTED: Final = 1_000  # newest transfers that are sorted by something else
+SORTED: Final = 5_000  # newest transfers that are sorted by something else
 ORDERS: Final[Mapping[str, Callable[[Transfer], Any]]] = {
     "id": lambda one: one.id,
     "status": lambda one: one.status.label,
@@ -37,7 +35,6 @@ ORDERS: Final[Mapping[str, Callable[[Transfer], Any]]] = {
 }
 BATCH: Final = 500  # rows read at a time when not everything can be asked of the store
 MOST_READ: Final = 10_000  # rows looked at for one page
-PATIENCE: Final = 0.04  # seconds after which a search says how far it came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +42,13 @@ class Filter:
     """What of a query the store can do, and the whole of it."""
 
     search: query.Search
-    wanted: Wanted
+    destination: str | None = None
+    statuses: tuple[TransferStatus, ...] = ()
+    target: str | None = None  # GLOB
+    host: str | None = None
+    deleted: bool | None = False
+    since: datetime | None = None
+    until: datetime | None = None
 
     def matches(self, one: Transfer, now: datetime) -> bool:
         """Tell whether a transfer fits what the store was not asked for."""
@@ -60,15 +63,14 @@ class Found:
     cursor: str | None = None  # of the next page
     next: int | None = None  # offset of the next page, when it is sorted
     is_partial: bool = False  # the search stopped before it had read everything
-    reached: int | None = None  # id above which everything was looked at, when it stopped early
 
 
 def filter_of(call: Call) -> Filter:
     """Return what is asked for; InputError names what is wrong."""
     search = query.parse(call.text("q"), KEYS, "target")
     target, host = search.taken("target"), search.taken("host")
-    wanted = Wanted(
-        destination=_destination(call, search),
+    chosen = Filter(
+        search=search,
         statuses=_statuses(call.texts("status")),
         target=target.glob if target else None,
         host=host.text if host and host.is_exact else None,
@@ -76,7 +78,7 @@ def filter_of(call: Call) -> Filter:
         since=lists.time_of(call, "from"),
         until=lists.time_of(call, "to"),
     )
-    return Filter(search=search, wanted=wanted)
+    return replace(chosen, destination=_destination(call, search))
 
 
 def _destination(call: Call, search: query.Search) -> str | None:
@@ -105,23 +107,25 @@ async def find(call: Call, chosen: Filter, limit: int, before: int | None) -> Fo
     """Return the next transfers that fit and that the caller may see, newest first."""
     store, now = call.services.core.store, call.services.core.clock.now()
     items: list[Transfer] = []
-    read, ends = 0, monotonic() + PATIENCE
+    read = 0
     while read < MOST_READ:
-        asked = max(BATCH if read else 0, limit + 1)
-        part = await store.read(transferlist.part, chosen.wanted, limit=asked, before=before)
+        rows = await store.read(
+            transfers.page, limit=max(BATCH if read else 0, limit + 1), before=before,
+            destination=chosen.destination, statuses=chosen.statuses, target=chosen.target,
+            host=chosen.host, deleted=chosen.deleted, since=chosen.since, until=chosen.until,
+        )  # fmt: skip
         items += [
             row
-            for row in part.items
+            for row in rows
             if call.caller.may_on(READ, row.destination) and chosen.matches(row, now)
         ]
         if len(items) > limit:
             return Found(items=items[:limit], cursor=cursor_of(items[limit - 1].id))
-        if part.below is None:
+        if len(rows) <= limit:
             return Found(items=items)
-        read, before = read + len(part.items), part.below
-        if monotonic() > ends:
-            break
-    return Found(items=items, cursor=cursor_of(before or 0), is_partial=True, reached=before)
+        read += len(rows)
+        before = rows[-1].id
+    return Found(items=items, cursor=cursor_of(before or 0), is_partial=True)
 
 
 async def _chosen(call: Call, chosen: Filter) -> Found:
@@ -161,11 +165,10 @@ async def index(call: Call) -> web.Response:
         rows=[row_of(one, services.engine, call.caller, now) for one in found.items],
         cursor=found.cursor,
         is_partial=found.is_partial,
-        reached=found.reached,
         next=found.next,
         after=lists.offset(call),
         order=lists.sort_of(call, ORDERS, "-id"),
-        most_sorted=SORTED,
+        most_read=SORTED if lists.sort_of(call, ORDERS, "-id").key != "id" else MOST_READ,
         bulk=bulk.verbs_of(call),
         problem=problem,
         statuses=list(TransferStatus),

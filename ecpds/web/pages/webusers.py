@@ -50,7 +50,7 @@ class Sheet:
 
 
 def _sheet(user: WebUser) -> Sheet:
-    grants = [(one.role.value, one.scope, one.restricted) for one in user.grants]
+    grants = [(one.role, one.scope, one.restricted) for one in user.grants]
     return Sheet(name=user.name, comment=user.comment, active=user.active, grants=grants)
 
 
@@ -69,7 +69,7 @@ async def index(call: Call) -> web.Response:
     )  # fmt: skip
 
 
-def _page(
+async def _page(
     call: Call, sheet: Sheet, stored: StoredWebUser | None, *, version: str = "",
     stale: bool = False, fresh: Mapping[str, str] | None = None,
 ) -> web.Response:  # fmt: skip
@@ -82,7 +82,7 @@ def _page(
         version=version,
         stale=stale,
         fresh=fresh,
-        roles=list(Role),
+        roles=await role_names(call),
         least=call.services.core.settings.security.password_length,
     )
 
@@ -90,14 +90,20 @@ def _page(
 async def new(call: Call) -> web.Response:
     """An empty form."""
     call.caller.check_everywhere(RIGHT)
-    return _page(call, Sheet(grants=[(Role.VIEWER.value, "*", False)]), None)
+    return await _page(call, Sheet(grants=[(Role.VIEWER.value, "*", False)]), None)
 
 
 async def edit(call: Call) -> web.Response:
     """One web user."""
     call.caller.check_everywhere(RIGHT)
     stored = await call.services.accounts.web_user(call.name("name"))
-    return _page(call, _sheet(stored.user), stored, version=str(stored.version))
+    return await _page(call, _sheet(stored.user), stored, version=str(stored.version))
+
+
+async def role_names(call: Call) -> list[str]:
+    """Return the names of all roles, those that are built in first."""
+    made = await call.services.roles.everything()
+    return [*(role.value for role in Role), *(one.name for one in made)]
 
 
 async def _typed(call: Call, name: str = "") -> tuple[Sheet, Secret | None, str]:
@@ -118,9 +124,10 @@ async def _typed(call: Call, name: str = "") -> tuple[Sheet, Secret | None, str]
         active=form.get("active") == "yes",
         grants=found,
     )
-    if any(role not in set(Role) for role, _, _ in found) or len(found) > MOST_GRANTS:
-        sheet.errors["roles"] = f"Each role is one of {', '.join(Role)}."
-        sheet.grants = [one for one in found if one[0] in set(Role)][:MOST_GRANTS]
+    known = await role_names(call)
+    if any(role not in known for role, _, _ in found) or len(found) > MOST_GRANTS:
+        sheet.errors["roles"] = f"Each role is one of {', '.join(known)}."
+        sheet.grants = [one for one in found if one[0] in known][:MOST_GRANTS]
     password = form.get("password", "")
     return sheet, Secret(password) if password else None, form.get("version", "")
 
@@ -129,7 +136,7 @@ def _user(sheet: Sheet) -> WebUser:
     if not sheet.name:
         raise InputError("a name is needed", pointer="name")
     grants = tuple(
-        Grant(role=Role(role), scope=scope, restricted=restricted)
+        Grant(role=role, scope=scope, restricted=restricted)
         for role, scope, restricted in sheet.grants
     )
     return WebUser(name=sheet.name, active=sheet.active, comment=sheet.comment, grants=grants)
@@ -160,8 +167,8 @@ async def create(call: Call) -> web.Response:
                 return back(call, ALL, f"{user.name} was created.")
             stored = await accounts.web_user(user.name)
             fresh = {"Password": made}
-            return _page(call, _sheet(user), stored, version=str(stored.version), fresh=fresh)
-    return _page(call, sheet, None)
+            return await _page(call, _sheet(user), stored, version=str(stored.version), fresh=fresh)
+    return await _page(call, sheet, None)
 
 
 async def save(call: Call) -> web.Response:
@@ -185,7 +192,7 @@ async def save(call: Call) -> web.Response:
             _refuse(sheet, error)
         else:
             return back(call, ALL, f"{user.name} was changed.")
-    return _page(call, sheet, stored, version=version, stale=is_stale)
+    return await _page(call, sheet, stored, version=version, stale=is_stale)
 
 
 # --- what is done --------------------------------------------------------------------------------
@@ -220,7 +227,7 @@ async def _again(
     sheet = _sheet(stored.user)
     if problem:
         sheet.errors["code"] = problem
-    return _page(call, sheet, stored, version=str(stored.version), fresh=fresh)
+    return await _page(call, sheet, stored, version=str(stored.version), fresh=fresh)
 
 
 async def _reset(call: Call, stored: StoredWebUser, form: Mapping[str, str]) -> web.Response:
