@@ -9,6 +9,7 @@ Spec: transfer-modules-protocols.md section 1; RFC 959, 2389, 2428, 3659, 4217.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -50,6 +51,9 @@ from ecpds.transfer.contract import (
 MAX_ASKED: Final = 100_000
 """Most names of an NLST listing whose sizes and times are asked for one by one."""
 
+PROBE_AFTER: Final = 5.0
+"""Seconds of silence after which a session is asked whether it still lives."""
+
 _UNKNOWN: Final = frozenset({500, 501, 502, 504})
 _ANNOUNCED: Final = re.compile(r"\((\d{1,18}) bytes\)")
 
@@ -77,6 +81,8 @@ class FtpModule(TransferModule[FtpOptions]):
         self._around = around
         self._options = session.options
         self._statistics: Mapping[str, int] = {}  # of the last data connection
+        pause = session.options.use_noop.total_seconds()
+        self._probe_after = min(PROBE_AFTER, pause / 2) if pause else PROBE_AFTER
         if has_digests(session):  # one server in three
             self.features |= Feature.CHECKSUM  # type: ignore[misc]  # of this session only
 
@@ -135,6 +141,8 @@ class FtpModule(TransferModule[FtpOptions]):
         control = self._session.control
         if self._session.link.spoilt or not control.quiet:
             return False
+        if asyncio.get_running_loop().time() - control.heard_at < self._probe_after:
+            return True
         try:
             await control.ask(self._options.noop)
         except RemoteError:
@@ -231,10 +239,21 @@ class FtpModule(TransferModule[FtpOptions]):
     async def _rename(self, old: str, new: str) -> Reply:
         control, limit = self._session.control, self._rename_limit
         argument(new)
-        await control.demand(
-            f"RNFR {old}", f"rename of {old!r}", Phase.RENAME, missing=True, timeout=limit
-        )
-        return await control.ask(f"RNTO {new}", timeout=limit)
+        about = f"rename of {old!r}"
+        if not self._session.link.pairs:
+            await control.demand(
+                f"RNFR {argument(old)}", about, Phase.RENAME, missing=True, timeout=limit
+            )
+            return await control.ask(f"RNTO {new}", timeout=limit)
+        try:
+            first, second = await control.ask_both(f"RNFR {old}", f"RNTO {new}", timeout=limit)
+        except (RemoteTimeout, ConnectionLost) as error:
+            self._session.link.forbid_pairs()
+            error.phase = Phase.RENAME
+            raise
+        if not first.positive:
+            raise refusal(first, about, Phase.RENAME, missing=True)
+        return second
 
     async def _exists(self, name: str) -> bool:
         try:
@@ -326,7 +345,9 @@ class FtpModule(TransferModule[FtpOptions]):
             if not offset or put.begun or not error.remote_code or error.remote_code[0] not in "45":
                 raise
             raise _cannot_go_on(name, error.message) from error
-        await self._session.hooks(self._options.post_put, name)
+        await session.hooks(self._options.post_put, name)
+        if not session.link.pairs and "SIZE" in session.abilities:
+            session.link.allow_pairs()
         return put.sent
 
     async def _resuming(self, act: Act, name: str) -> Act:

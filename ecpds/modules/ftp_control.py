@@ -66,6 +66,9 @@ class Reply:
         return self.code < 200
 
 
+_MARKS: Final = frozenset({b" ", b"-", b""})
+
+
 class ReplyParser:
     """Turns bytes into replies; holds at most one reply of bounded size."""
 
@@ -85,6 +88,9 @@ class ReplyParser:
 
         Raises ValueError for anything that is no reply or is too long.
         """
+        if not self._rest and data.find(b"\n") == len(data) - 1 and data:
+            reply = self._line(data.rstrip(b"\r\n"))  # nearly always: one line at a time
+            return [reply] if reply is not None else []
         self._rest += data
         *lines, rest = self._rest.split(b"\n")
         if len(rest) > MAX_LINE:
@@ -109,7 +115,10 @@ class ReplyParser:
         return None
 
     def _first(self, code: bytes, mark: bytes, text: bytes) -> Reply | None:
-        if not re.fullmatch(rb"[1-5][0-9]{2}", code) or mark not in (b" ", b"-", b""):
+        if (
+            not (code.isdigit() and len(code) == 3 and b"100" <= code < b"600")
+            or mark not in _MARKS
+        ):
             raise ValueError("the server does not speak FTP")
         if mark == b"-":
             self._code = code
@@ -205,7 +214,11 @@ class Control(asyncio.Protocol):
         self._parser = ReplyParser(encoding)
         self._replies: deque[Reply] = deque()
         self._lost: RemoteError | None = None
+        self.heard_at = 0.0  # loop time of the last reply
+        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0  # of the waiter
+        self._timer: asyncio.TimerHandle | None = None
         self._owed = 0  # probes that were not answered yet
         self._probed = ""  # the command of the latest probe
 
@@ -223,6 +236,7 @@ class Control(asyncio.Protocol):
             self._fail(RemoteTransient(f"{self._host}: {error}", phase=Phase.CONNECT))
             return
         self._replies.extend(found)
+        self.heard_at = self._loop.time()
         if len(self._replies) > MAX_UNREAD:
             self._fail(ConnectionLost(f"{self._host} sends replies that nobody asked for"))
             return
@@ -238,9 +252,7 @@ class Control(asyncio.Protocol):
     def _fail(self, error: RemoteError) -> None:
         if self._lost is None:
             self._lost = error
-        self.broken = True
-        if self.transport is not None:
-            self.transport.abort()
+        self.abort()
         self._wake()
         self._trouble()
 
@@ -254,17 +266,26 @@ class Control(asyncio.Protocol):
 
     # called by the session
 
-    def send(self, command: str, *, secret: bool = False) -> None:
-        """Write one command line; raises RemoteName for line ends in it, ConnectionLost."""
+    def send(self, command: str, *, secret: bool = False, behind: str = "") -> None:
+        """Write one command line; raises RemoteName for line ends in it, ConnectionLost.
+
+        `behind`: a second command, sent without waiting for the reply to the first one.
+        """
+        line = self._line(command) + (self._line(behind) if behind else b"")
+        if self._lost is not None or self.transport is None:
+            raise self._lost or ConnectionLost(f"{self._host} is not connected")
+        log.debug("ftp command", line=command.partition(" ")[0] + " ***" if secret else command)
+        if behind:
+            log.debug("ftp command", line=behind)
+        self.transport.write(line)
+
+    def _line(self, command: str) -> bytes:
         try:
             line = argument(command).encode(self.encoding, "surrogateescape")
         except UnicodeError:
             raise RemoteName(f"the name cannot be written in {self.encoding}") from None
-        if self._lost is not None or self.transport is None:
-            raise self._lost or ConnectionLost(f"{self._host} is not connected")
-        log.debug("ftp command", line=command.partition(" ")[0] + " ***" if secret else command)
         # 255 is the command mark of telnet, whose rules hold here
-        self.transport.write(line.replace(b"\xff", b"\xff\xff") + b"\r\n")
+        return line.replace(b"\xff", b"\xff\xff") + b"\r\n"
 
     async def reply(self, timeout: float | None = None) -> Reply:
         """Return the next reply.
@@ -274,9 +295,9 @@ class Control(asyncio.Protocol):
         """
         if not self._replies:
             limit = self._timeout if timeout is None else timeout
+            self._watch(limit)
             try:
-                async with asyncio.timeout(limit):
-                    await self._wait()
+                await self._wait()
             except TimeoutError:
                 self.broken = True
                 raise RemoteTimeout(f"{self._host} did not answer within {limit:g} s") from None
@@ -293,8 +314,26 @@ class Control(asyncio.Protocol):
         while not self._replies:
             if self._lost is not None:
                 raise self._lost
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self._loop.create_future()
             await self._waiter
+
+    def _watch(self, limit: float) -> None:
+        """Have the next wait end after `limit` seconds: one timer goes on from reply to reply."""
+        self._deadline = self._loop.time() + limit
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look)
+        else:
+            self._waiter.set_exception(TimeoutError())
 
     async def ask(
         self, command: str, *, secret: bool = False, timeout: float | None = None
@@ -305,6 +344,12 @@ class Control(asyncio.Protocol):
         while reply.preliminary:
             reply = await self.reply(timeout)
         return reply
+
+    async def ask_both(self, first: str, second: str, *, timeout: float) -> tuple[Reply, Reply]:
+        """Send two commands at once; return their final replies."""
+        self.send(first, behind=second)
+        reply = await self.final(timeout)
+        return reply, await self.final(timeout)
 
     async def demand(
         self,
@@ -370,5 +415,8 @@ class Control(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self.broken = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self.transport is not None:
             self.transport.abort()

@@ -105,7 +105,9 @@ class PlainChannel(DataChannel):
         self._sock.close()
 
     def abort(self) -> None:
-        """Reset."""
+        """Reset, unless it was closed in order."""
+        if self._sock.fileno() < 0:
+            return
         with suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._sock.close()
@@ -257,7 +259,12 @@ def _set(ready: asyncio.Future[None]) -> None:
 
 
 class Opening(ABC):
-    """A data connection in the making: begun before the command, completed after its reply."""
+    """A data connection in the making: begun before the command, completed after its reply.
+
+    `is_asked`: the command was sent already.
+    """
+
+    is_asked = False
 
     def ready(self) -> socket.socket | None:
         """Return the socket if it is known to be connected."""

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from ecpds.model.errors import Phase, RemoteConfig, RemoteError, RemoteTimeout
+from ecpds.model.errors import ConnectionLost, Phase, RemoteConfig, RemoteError, RemoteTimeout
 from ecpds.modules.ftp_control import Control, Reply, refusal
 from ecpds.modules.ftp_data import (
     Awaited,
@@ -42,6 +42,7 @@ KEEP_CONTROL: Final = 30.0
 """Seconds between probes on the control connection while data flows."""
 
 _MEMORY: Final = "ftp"
+_PAIRS: Final = "pairs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,17 @@ class Link:
     family: int = socket.AF_INET
     context: ClientContext | None = None
     spoilt: bool = False  # a flow was broken off: for clean-up only
+    pairs: bool = False  # two commands may be sent at once
+
+    def allow_pairs(self) -> None:
+        """Send two commands at once from now on, unless this host has lost one of them before."""
+        known = self.around.memory.recall(_MEMORY, self.target.host_name, _PAIRS)
+        self.pairs = known != "no" and self.target.proxy is None
+
+    def forbid_pairs(self) -> None:
+        """Never again: servers, and boxes on the way, may drop what comes too early."""
+        self.pairs = False
+        self.around.memory.keep(_MEMORY, self.target.host_name, _PAIRS, "no", lasting=True)
 
     def give_up(self) -> None:
         """Close at once, without a word."""
@@ -177,12 +189,20 @@ class Flows:
     # --- opening ----------------------------------------------------------------------------
 
     async def _open(self, act: Act) -> Flow:
-        opening = await self._begin()
+        if self._link.pairs and not act.offset and self._dials() and self._uses_extended():
+            opening = await self._begin_at_once(act)
+        else:
+            opening = await self._begin()
         try:
             if act.offset:
                 await self._control.demand(f"REST {act.offset}", f"REST for {act.about}", act.phase)
-            self._control.send(act.command)
+            if not opening.is_asked:
+                self._control.send(act.command)
             sock, reply = await self._complete(opening, act)
+        except (RemoteTimeout, ConnectionLost):
+            if opening.is_asked:
+                self._link.forbid_pairs()
+            raise
         finally:
             opening.close()
         if self._link.context is None:
@@ -199,6 +219,34 @@ class Flows:
             return Dialled(link.family, await self._passive_address(), link.target.sockets)
         except OSError as error:
             raise data_error(error, link.target.host) from error
+
+    def _dials(self) -> bool:
+        return self._link.target.proxy is None and self._link.options.passive != "no"
+
+    async def _begin_at_once(self, act: Act) -> Opening:
+        """Ask for a port and send the command behind it: one round trip less."""
+        link, control = self._link, self._control
+        control.send("EPSV", behind=act.command)
+        try:
+            reply = await control.reply()
+        except (RemoteTimeout, ConnectionLost):
+            link.forbid_pairs()
+            raise
+        if not reply.positive:
+            link.forbid_pairs()
+            await control.final()  # what the command without a port got
+            return await self._begin()
+        try:
+            where = (link.peer, epsv_port(reply.lines[-1]))
+            opening = Dialled(link.family, where, link.target.sockets)
+        except OSError as error:
+            link.give_up()
+            raise data_error(error, link.target.host) from error
+        except RemoteError:
+            link.give_up()
+            raise
+        opening.is_asked = True
+        return opening
 
     async def _through_proxy(self) -> Opening:
         link = self._link
