@@ -14,7 +14,7 @@ import fnmatch
 import re
 import stat
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from struct import Struct
@@ -33,6 +33,7 @@ from ecpds.model.errors import (
     RemoteSpace,
     RemoteTimeout,
     RemoteTransient,
+    SourceBroke,
 )
 from ecpds.modules import sftp_link as wire
 from ecpds.modules.sftp_entries import entry, names
@@ -73,6 +74,7 @@ LISTED_AHEAD: Final = 4
 
 Pending = deque[tuple[asyncio.Future[Answer], int]]
 Waiting = deque[asyncio.Future[Answer]]
+Answers = list[asyncio.Future[Answer]]
 
 
 class SftpModule(TransferModule[SftpOptions]):
@@ -395,44 +397,56 @@ class SftpModule(TransferModule[SftpOptions]):
         pending: Pending = deque()
         try:
             with translated(Phase.DATA, name):
-                await self._send(handle, source, offset, pending)
-                return await self._finish(handle, pending)
+                last = await self._send(handle, source, offset, pending)
+                return await self._finish(last, pending)
         except BaseException as error:
             await self._abandon(handle, pending)
             if isinstance(error, RemoteTransient) and await self._is_full(error, name):
                 raise RemoteSpace(f"{name!r}: no room", remote_text=error.remote_text) from None
             raise
 
-    async def _send(self, handle: bytes, source: ByteSource, offset: int, pending: Pending) -> None:
+    async def _send(
+        self, handle: bytes, source: ByteSource, offset: int, pending: Pending
+    ) -> Answers:
+        """Send the content, and behind the last block what ends the file; return its answers."""
         size = self._link.write_size
         most = max(min(self._options.requests, AHEAD // size), 1)
         field = wire.string(handle)
-        position = offset
+        requests, last = self._ending(field), None
+        position, end = offset, offset + source.size if source.size > 0 else -1
         async for block in source:
             view = memoryview(block)
             for start in range(0, len(view), size):
+                if last is not None:
+                    raise SourceBroke(f"the content is longer than {source.size} bytes")
                 piece = view[start : start + size]
                 while len(pending) >= most:
                     await self._confirm(pending)
-                pending.append((self._link.write(field, position, piece), len(piece)))
+                if position + len(piece) == end:
+                    written, last = self._link.write_last(field, position, piece, requests)
+                else:
+                    written = self._link.write(field, position, piece)
+                pending.append((written, len(piece)))
                 position += len(piece)
+        return self._link.ask_together(requests) if last is None else last
 
-    async def _finish(self, handle: bytes, pending: Pending) -> int:
-        """Set the mode, sync, ask for the size, close: all sent at once behind the last block."""
-        field = wire.string(handle)
-        last = []
-        if self._mode is not None:
-            last.append(self._link.ask(wire.FSETSTAT, field, wire.mode_attributes(self._mode)))
+    def _ending(self, field: bytes) -> Sequence[wire.Request]:
+        """Return what ends a file: the mode, a sync, the question for the size, the close."""
+        requests = [(wire.FSTAT, field), (wire.CLOSE, field)]
         if self._options.fsync and wire.FSYNC in self._link.extensions:
-            last.append(self._link.ask(wire.EXTENDED, wire.string(wire.FSYNC.encode()), field))
-        asked = self._link.ask(wire.FSTAT, field)
-        closed = self._link.ask(wire.CLOSE, field)
+            requests.insert(0, (wire.EXTENDED, wire.string(wire.FSYNC.encode()) + field))
+        if self._mode is not None:
+            requests.insert(0, (wire.FSETSTAT, field + wire.mode_attributes(self._mode)))
+        return requests
+
+    async def _finish(self, last: Answers, pending: Pending) -> int:
+        """Wait for all answers; note the size that the server tells."""
         while pending:
             await self._confirm(pending)
-        for future in last:
+        for future in last[:-2]:
             wire.check(await self._within(future))
-        told = await self._within(asked)
-        wire.check(await self._within(closed))
+        told = await self._within(last[-2])
+        wire.check(await self._within(last[-1]))
         with suppress(SftpStatus):  # a server without FSTAT is asked by name
             self.proven = Fields(wire.expect(told, wire.ATTRS)).attributes().size
         return self.confirmed or 0
@@ -503,7 +517,9 @@ class SftpModule(TransferModule[SftpOptions]):
 
     # --- requests -----------------------------------------------------------------------------
 
-    async def _within(self, future: Awaitable[Answer], limit: float | None = None) -> Answer:
+    async def _within(self, future: asyncio.Future[Answer], limit: float | None = None) -> Answer:
+        if future.done():
+            return future.result()
         seconds = self._timeouts.command.total_seconds() if limit is None else limit
         try:
             async with asyncio.timeout(seconds):

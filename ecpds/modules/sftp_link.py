@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any, Final
@@ -155,6 +156,9 @@ def mode_attributes(mode: int) -> bytes:
 Answer = tuple[int, bytes]
 """Type and body (behind the request number) of one answer."""
 
+Request = tuple[int, bytes]
+"""The same of a request."""
+
 
 class SftpLink(asyncssh.SSHClientSession[bytes]):
     """One SFTP session."""
@@ -281,6 +285,22 @@ class SftpLink(asyncssh.SSHClientSession[bytes]):
         self._send(_HEAD.pack(5 + len(joined), kind, number) + joined)
         return future
 
+    def ask_together(self, requests: Sequence[Request]) -> list[asyncio.Future[Answer]]:
+        """Send several requests in one packet."""
+        packed, futures = self._packed(requests)
+        if packed:
+            self._send(packed)
+        return futures
+
+    def _packed(self, requests: Sequence[Request]) -> tuple[bytes, list[asyncio.Future[Answer]]]:
+        """Return requests as bytes, none when the session has ended, and their futures."""
+        pieces, futures = [], []
+        for kind, body in requests:
+            number, future = self._register()
+            futures.append(future)
+            pieces += (_HEAD.pack(5 + len(body), kind, number), body)
+        return b"" if self._lost is not None else b"".join(pieces), futures
+
     def ask_first_block(
         self, handle: bytes, offset: int
     ) -> tuple[asyncio.Future[Answer], asyncio.Future[Answer]]:
@@ -312,20 +332,36 @@ class SftpLink(asyncssh.SSHClientSession[bytes]):
         if self._lost is None:
             self.ask(CLOSE, handle)
 
+    def write_last(
+        self, handle: bytes, offset: int, data: memoryview, requests: Sequence[Request]
+    ) -> tuple[asyncio.Future[Answer], list[asyncio.Future[Answer]]]:
+        """Ask to write a block, with further requests behind it: one packet if it is small."""
+        number, written = self._register()
+        packed, futures = self._packed(requests)
+        if not written.done():
+            self._send_block(number, handle, offset, b"".join((data, packed)), len(data))
+        return written, futures
+
     def write(self, handle: bytes, offset: int, data: memoryview) -> asyncio.Future[Answer]:
         """Ask to write a block."""
         number, future = self._register()
         if future.done():
             return future
-        length = 5 + len(handle) + 12 + len(data)
-        tail = _WRITE_TAIL.pack(offset, len(data))
+        self._send_block(number, handle, offset, data, len(data))
+        return future
+
+    def _send_block(
+        self, number: int, handle: bytes, offset: int, data: bytes | memoryview, count: int
+    ) -> None:
+        """Send a write of the first `count` bytes of `data`, and what is behind them."""
+        length = 5 + len(handle) + 12 + count
+        tail = _WRITE_TAIL.pack(offset, count)
         head = _HEAD.pack(length, WRITE, number) + handle + tail
         room = self._packet_size - len(head)
         self._send(b"".join((head, data[:room])))
         # one channel packet each: a longer piece would be moved in memory for each packet
         for start in range(room, len(data), self._packet_size):
             self._send(data[start : start + self._packet_size])
-        return future
 
     def read(self, handle: bytes, offset: int, count: int) -> asyncio.Future[Answer]:
         """Ask for a block."""
