@@ -31,7 +31,7 @@ KINDS: Final = {
     "altered": "content has another checksum",
     "unreachable": "content on a volume that is not there",
     "orphan": "an object that nothing refers to",
-    "counter": "a wrong count of pending transfers",
+    "counter": "a wrong count of transfers",
     "reference": "a row that refers to one that is not there",
     "fileless": "a transfer without its file",
     "nowhere": "a transfer without its destination",
@@ -104,8 +104,8 @@ class Checks:
             lambda row: check.delete(db, row["id"], now=self._now),
         )  # fmt: skip
         self._each(
-            db, "counter", check.counters(db), "{name} counts {pending} pending, not {counted}",
-            lambda row: check.set_counter(db, row["name"], row["counted"]),
+            db, "counter", check.counters(db), "{name} counts {kept} of {status}, not {counted}",
+            lambda row: check.set_counter(db, row),
         )  # fmt: skip
         self._references(db)
 

@@ -181,7 +181,7 @@ class Configuration:
         found = {row.host.name: self._host(row.host, row.version) for row in hosts.everything(db)}
         entries = {}
         users: dict[str, list[str]] = {}
-        for destination, state, _ in destinations.everything(db):
+        for destination, state in destinations.everything(db):
             delivers = any(
                 name in found
                 and found[name].host.active

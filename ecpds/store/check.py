@@ -18,11 +18,26 @@ from ecpds.store.lost import lose
 from ecpds.store.migrate import migrations, version
 
 COUNTERS = statement("""
-    SELECT name, pending, (
-        SELECT COUNT(*) FROM transfer WHERE transfer.destination = destination.name
-            AND status IN ('WAIT', 'RETR') AND deleted = 0) AS counted
-    FROM destination WHERE pending != counted ORDER BY name""")
-SET_COUNTER = statement("UPDATE destination SET pending = :counted WHERE name = :name")
+    WITH counted AS (
+        SELECT destination, status, COUNT(*) AS files,
+            SUM(status = 'WAIT' AND start_count > 0 OR status = 'FAIL'
+                OR status = 'RETR' AND status_by = '' OR status = 'STOP' AND status_by = '')
+                AS outstanding
+        FROM transfer WHERE deleted = 0 GROUP BY destination, status)
+    SELECT destination AS name, status, COALESCE(kept.files, 0) AS kept, counted.files AS counted,
+        counted.outstanding AS outstanding
+    FROM counted LEFT JOIN transfer_count AS kept USING (destination, status)
+    WHERE kept.files IS NOT counted.files OR kept.outstanding IS NOT counted.outstanding
+    UNION ALL
+    SELECT destination, status, files, 0, 0 FROM transfer_count AS kept
+    WHERE (files != 0 OR outstanding != 0) AND NOT EXISTS (
+        SELECT 1 FROM counted
+        WHERE counted.destination = kept.destination AND counted.status = kept.status)
+    ORDER BY 1, 2""")
+SET_COUNTER = statement("""
+    INSERT INTO transfer_count (destination, status, files, outstanding)
+    VALUES (:name, :status, :counted, :outstanding)
+    ON CONFLICT DO UPDATE SET files = excluded.files, outstanding = excluded.outstanding""")
 FILELESS = statement("""
     SELECT id, destination, target, data_file FROM transfer
     WHERE NOT EXISTS (SELECT 1 FROM data_file WHERE data_file.id = transfer.data_file)""")
@@ -65,13 +80,13 @@ def opened(path: Path, *, read_only: bool) -> Iterator[Connection]:
 
 
 def counters(db: Connection) -> list[Found]:
-    """Return destinations whose counter of pending transfers is wrong."""
+    """Return destinations and statuses whose count of transfers is wrong."""
     return [dict(row) for row in db.execute(COUNTERS.sql)]
 
 
-def set_counter(db: Connection, name: str, counted: int) -> None:
-    """Correct one counter."""
-    db.execute(SET_COUNTER.sql, {"name": name, "counted": counted})
+def set_counter(db: Connection, found: Found) -> None:
+    """Correct one counter that `counters` found."""
+    db.execute(SET_COUNTER.sql, found)
 
 
 def fileless(db: Connection) -> list[Found]:

@@ -30,6 +30,16 @@ ALIAS = statement("""
     VALUES (:name, :to, :rule, :comment, :legacy, :position)""")
 ONE = statement("SELECT * FROM destination WHERE name = :name", hot=True)
 ALL = statement("SELECT * FROM destination ORDER BY name")
+STATES = statement("""
+    SELECT name, state, state_by, state_reason, current_host, round, failures, switched_at,
+        last_ok_at, last_ok_id, last_failed_at, last_failed_id, has_requeued, updated_at
+    FROM destination""")
+PENDING = statement(
+    """
+    SELECT COALESCE(SUM(files), 0) FROM transfer_count
+    WHERE destination = :name AND status IN ('WAIT', 'RETR')""",
+    hot=True,
+)
 HOSTS = statement(
     "SELECT host FROM association WHERE destination = :name ORDER BY priority, host", hot=True
 )
@@ -145,12 +155,16 @@ def state(db: Connection, name: str) -> DestinationState | None:
 
 def pending(db: Connection, name: str) -> int:
     """Return the count of live WAIT and RETR transfers, 0 for an unknown destination."""
-    row = db.execute(ONE.sql, {"name": name}).fetchone()
-    return row["pending"] if row else 0
+    return int(db.execute(PENDING.sql, {"name": name}).fetchone()[0])
 
 
-def everything(db: Connection) -> list[tuple[Destination, DestinationState, int]]:
-    """Return all destinations with state and count of pending transfers, by name."""
+def states(db: Connection) -> dict[str, DestinationState]:
+    """Return only the run states of all destinations; no configuration is read."""
+    return {row["name"]: _state(row) for row in db.execute(STATES.sql)}
+
+
+def everything(db: Connection) -> list[tuple[Destination, DestinationState]]:
+    """Return all destinations with their state, by name."""
     hosts: dict[str, list[str]] = {}
     for link in db.execute(ALL_LINKS.sql):
         hosts.setdefault(link["destination"], []).append(link["host"])
@@ -161,7 +175,7 @@ def everything(db: Connection) -> list[tuple[Destination, DestinationState, int]
     for row in db.execute(ALL.sql):
         name = row["name"]
         destination = _destination(row, tuple(hosts.get(name, ())), tuple(aliases.get(name, ())))
-        found.append((destination, _state(row), row["pending"]))
+        found.append((destination, _state(row)))
     return found
 
 

@@ -119,8 +119,8 @@ LIST = statement("""
       AND (:since IS NULL OR arrived_at >= :since) AND (:until IS NULL OR arrived_at < :until)
     ORDER BY id DESC LIMIT :limit""")
 TOTALS = statement("""
-    SELECT volume, COUNT(*) AS files, COALESCE(SUM(size), 0) AS bytes FROM data_file
-    WHERE stored = 1 AND removed = 0 GROUP BY volume""")
+    SELECT volume, SUM(files) AS files, SUM(bytes) AS bytes FROM stored_hour
+    GROUP BY volume HAVING SUM(files) > 0""")
 
 
 def _values(file: DataFile) -> dict[str, object]:

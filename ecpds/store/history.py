@@ -24,6 +24,7 @@ from ecpds.store.codec import (
 from ecpds.store.db import Connection, Row, statement
 from ecpds.store.gather import Sums, add_row, add_sum, rows
 
+HOUR = 3_600_000_000  # microseconds
 STEP = rows(
     "transfer_history", "transfer", "destination", "time", "status", "host", "sent", "duration",
     "comment", "user", "error", "reason",
@@ -47,6 +48,16 @@ ATTEMPT = rows(
     "attempt", "transfer", "host", "protocol", "started_at", "finished_at", "status", "size",
     "sent", "requeue_history", "peer", "path", "statistics", "filters", "resumed_at",
 )  # fmt: skip
+ADD_HOUR = statement(
+    """
+    INSERT INTO host_hour (host, hour, files, bytes, failed, duration)
+    VALUES (:host, :hour, :files, :bytes, :failed, :duration)
+    ON CONFLICT (host, hour) DO UPDATE SET
+        files = files + excluded.files, bytes = bytes + excluded.bytes,
+        failed = failed + excluded.failed, duration = duration + excluded.duration""",
+    hot=True,
+)
+HOST_HOUR = Sums(ADD_HOUR, ("host", "hour"), ("files", "bytes", "failed", "duration"))
 ATTEMPTS = statement("SELECT * FROM attempt WHERE transfer = :transfer ORDER BY id", hot=True)
 PUT_RESUME = statement("""
     INSERT INTO resume_record (transfer, host, record, updated_at)
@@ -84,6 +95,8 @@ AUDIT = statement("""
     ORDER BY id DESC LIMIT :limit""")
 PURGE_STEPS = statement("DELETE FROM transfer_history WHERE time < :before")
 PURGE_ATTEMPTS = statement("DELETE FROM attempt WHERE started_at < :before")
+PURGE_HOURS = statement("DELETE FROM host_hour WHERE hour < :before")
+PURGE_EMPTY = statement("DELETE FROM stored_hour WHERE files = 0 AND hour < :before")
 PURGE_INCOMING = statement("DELETE FROM incoming_history WHERE time < :before")
 PURGE_EVENTS = statement("DELETE FROM event WHERE time < :before AND written = 1")
 ADD_QUOTA = statement(
@@ -215,13 +228,17 @@ class Attempt:
 
 
 def add_attempt(db: Connection, attempt: Attempt) -> None:
-    """Add the record of a finished attempt."""
+    """Add the record of a finished attempt, and count it in its host's hour."""
+    began, ended = to_micros(attempt.started_at), to_micros(attempt.finished_at)
+    is_done = attempt.status is TransferStatus.DONE
+    adds = (1, attempt.sent, 0, max(ended - began, 0)) if is_done else (0, 0, 1, 0)
+    add_sum(db, HOST_HOUR, (attempt.host, began // HOUR), adds)
     values = (
         attempt.transfer,
         attempt.host,
         attempt.protocol,
-        to_micros(attempt.started_at),
-        to_micros(attempt.finished_at),
+        began,
+        ended,
         attempt.status.code,
         attempt.size,
         attempt.sent,
@@ -444,6 +461,9 @@ def purge(db: Connection, *, history_before: datetime, events_before: datetime) 
     old = {"before": to_micros(history_before)}
     for one in (PURGE_STEPS, PURGE_ATTEMPTS, PURGE_INCOMING):
         db.execute(one.sql, old)
+    hour = {"before": to_micros(history_before) // HOUR}
+    for one in (PURGE_HOURS, PURGE_EMPTY):
+        db.execute(one.sql, hour)
     db.execute(PURGE_EVENTS.sql, {"before": to_micros(events_before)})
     db.execute(PURGE_QUOTA.sql, {"before": to_micros(history_before) // 60_000_000})
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from ecpds.store.codec import from_micros, to_micros
+from ecpds.store.codec import dump, from_micros, to_micros
 from ecpds.store.db import Connection, Row, statement
 
 HOUR = 3_600_000_000  # microseconds
@@ -14,29 +15,46 @@ RATES = statement("""
     SELECT destination, day, bytes, duration, files FROM daily_rate
     WHERE day >= :since AND day <= :until AND (:destination IS NULL OR destination = :destination)
     ORDER BY day, destination""")
-ARRIVED = statement(
+RATES_BY_DAY = statement("""
+    SELECT '' AS destination, day, SUM(bytes) AS bytes, SUM(duration) AS duration,
+        SUM(files) AS files
+    FROM daily_rate WHERE day >= :since AND day <= :until
+      AND (:names IS NULL OR destination IN (SELECT value FROM json_each(:names)))
+    GROUP BY day ORDER BY day""")
+RATES_BY_DESTINATION = statement("""
+    SELECT destination, 0 AS day, SUM(bytes) AS bytes, SUM(duration) AS duration,
+        SUM(files) AS files
+    FROM daily_rate WHERE day >= :since AND day <= :until
+      AND (:names IS NULL OR destination IN (SELECT value FROM json_each(:names)))
+    GROUP BY destination ORDER BY destination""")
+DESTINATIONS = statement("""
+    SELECT DISTINCT destination FROM daily_rate WHERE day >= :since AND day <= :until""")
+STORED = statement("""
+    SELECT COALESCE(SUM(bytes), 0) AS bytes,
+        COALESCE(SUM(CASE WHEN hour >= :since THEN bytes ELSE 0 END), 0) AS came
+    FROM stored_hour""")
+SPAN = statement(
     """
-    SELECT COUNT(*) AS files, COALESCE(SUM(MAX(size, 0)), 0) AS bytes
-    FROM data_file INDEXED BY data_file_arrived
-    WHERE arrived_at >= :since AND removed = 0""",
-    hot=True,
+    SELECT COALESCE((SELECT MIN(id) FROM data_file), 0) AS first,
+        COALESCE((SELECT MAX(id) FROM data_file), 0) AS last"""
 )
-LEAVING = statement("""
-    SELECT COUNT(*) AS files, COALESCE(SUM(MAX(size, 0)), 0) AS bytes FROM data_file
-    WHERE removed = 0 AND id IN (
-        SELECT data_file FROM transfer INDEXED BY transfer_expiry
-        WHERE deleted = 0 AND expires_at < :until LIMIT :most)
-      AND NOT EXISTS (
-        SELECT 1 FROM transfer AS other WHERE other.data_file = data_file.id
-          AND other.deleted = 0 AND other.expires_at >= :until)""")
+SAMPLE = statement(
+    """
+    WITH RECURSIVE step (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM step WHERE n < :most - 1),
+    picked (id) AS (
+        SELECT (SELECT id FROM data_file WHERE id >= :first + n * :span / :most
+            AND id < :first + (n + 1) * :span / :most ORDER BY id LIMIT 1)
+        FROM step)
+    SELECT COALESCE(SUM(MAX(size, 0)), 0) AS bytes, COALESCE(SUM(CASE WHEN NOT EXISTS (
+            SELECT 1 FROM transfer WHERE transfer.data_file = data_file.id
+              AND transfer.deleted = 0 AND transfer.expires_at >= :until)
+        THEN MAX(size, 0) ELSE 0 END), 0) AS leaving
+    FROM data_file WHERE id IN (SELECT id FROM picked) AND stored = 1 AND removed = 0""",
+)
 BY_HOUR = statement(
     """
-    SELECT started_at / 3600000000 AS hour, SUM(status = 'DONE') AS files,
-        SUM(CASE WHEN status = 'DONE' THEN sent ELSE 0 END) AS bytes,
-        SUM(status != 'DONE') AS failed,
-        SUM(CASE WHEN status = 'DONE' THEN finished_at - started_at ELSE 0 END) AS duration
-    FROM attempt INDEXED BY attempt_time
-    WHERE started_at >= :since AND host = :host GROUP BY hour""",
+    SELECT hour, files, bytes, failed, duration FROM host_hour
+    WHERE host = :host AND hour >= :since""",
     hot=True,
 )
 TRAFFIC = statement(
@@ -66,8 +84,8 @@ MOVED = statement(
     GROUP BY user, destination, protocol, action, day""",
     hot=True,
 )
-MOST = 1_000_000
-"""Transfers looked at for what will leave."""
+SAMPLED = 2_000
+"""Files looked at for what will leave; evenly spread over all, so that age weighs as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +106,36 @@ def rates(
     values = {
         "since": (since - EPOCH).days, "until": (until - EPOCH).days, "destination": destination,
     }  # fmt: skip
-    return [
-        Rate(
-            destination=row["destination"],
-            day=EPOCH + timedelta(days=row["day"]),
-            bytes=row["bytes"],
-            duration=timedelta(microseconds=row["duration"]),
-            files=row["files"],
-        )
-        for row in db.execute(RATES.sql, values)
-    ]
+    return [_rate(row) for row in db.execute(RATES.sql, values)]
+
+
+def _rate(row: Row) -> Rate:
+    return Rate(
+        destination=row["destination"],
+        day=EPOCH + timedelta(days=row["day"]),
+        bytes=row["bytes"],
+        duration=timedelta(microseconds=row["duration"]),
+        files=row["files"],
+    )
+
+
+def sums(
+    db: Connection, *, since: date, until: date, may: Callable[[str], bool] | None = None
+) -> tuple[list[Rate], list[Rate]]:
+    """Return the sums of each day, and of each destination over all days, both ends included.
+
+    `may` leaves out destinations, those that were deleted meanwhile too; None: there are all.
+    """
+    values: dict[str, object] = {"since": (since - EPOCH).days, "until": (until - EPOCH).days}
+    names = None
+    if may is not None:
+        found = db.execute(DESTINATIONS.sql, values)
+        names = dump([row["destination"] for row in found if may(row["destination"])])
+    values["names"] = names
+    return (
+        [_rate(row) for row in db.execute(RATES_BY_DAY.sql, values)],
+        [_rate(row) for row in db.execute(RATES_BY_DESTINATION.sql, values)],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +171,21 @@ def moved(db: Connection, *, since: datetime, until: datetime) -> list[Moved]:
 
 
 def flow(db: Connection, *, now: datetime, over: timedelta) -> tuple[int, int]:
-    """Return the bytes that came in the last `over` and are here, and those that go in the next."""
-    came = db.execute(ARRIVED.sql, {"since": to_micros(now - over)}).fetchone()["bytes"]
-    values = {"until": to_micros(now + over), "most": MOST}
-    return int(came), int(db.execute(LEAVING.sql, values).fetchone()["bytes"])
+    """Return the bytes that came in the last `over` and are here, and those that go in the next.
+
+    What came is counted by whole hours; what goes is estimated from SAMPLED files, exact below.
+    """
+    stored = db.execute(STORED.sql, {"since": to_micros(now - over) // HOUR}).fetchone()
+    span = db.execute(SPAN.sql).fetchone()
+    values = {
+        "first": span["first"], "span": span["last"] - span["first"] + 1,
+        "most": max(min(SAMPLED, span["last"] - span["first"] + 1), 1),
+        "until": to_micros(now + over),
+    }  # fmt: skip
+    sample = db.execute(SAMPLE.sql, values).fetchone()
+    if not sample["bytes"]:
+        return int(stored["came"]), 0
+    return int(stored["came"]), stored["bytes"] * sample["leaving"] // sample["bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +201,7 @@ class Hour:
 
 def by_hour(db: Connection, host: str, *, since: datetime, hours: int) -> list[Hour]:
     """Return what was sent to a host in each of the hours from `since` on, empty ones too."""
-    values = {"host": host, "since": to_micros(since)}
+    values = {"host": host, "since": to_micros(since) // HOUR}
     found = {row["hour"]: row for row in db.execute(BY_HOUR.sql, values)}
     first = to_micros(since) // HOUR
     return [_hour(since + timedelta(hours=one), found.get(first + one)) for one in range(hours)]

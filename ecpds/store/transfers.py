@@ -44,6 +44,13 @@ ONE = statement(
     JOIN data_file ON data_file.id = transfer.data_file WHERE transfer.id = :id""",
     hot=True,
 )
+MANY = statement(
+    """
+    SELECT transfer.*, data_file.size AS size FROM transfer
+    JOIN data_file ON data_file.id = transfer.data_file
+    WHERE transfer.id IN (SELECT value FROM json_each(:ids))""",
+    hot=True,
+)
 BY_FILE = statement(
     """
     SELECT transfer.*, data_file.size AS size FROM transfer
@@ -147,16 +154,14 @@ NEXT_EXPIRY = statement(
     "SELECT MIN(expires_at) AS due FROM transfer INDEXED BY transfer_expiry WHERE deleted = 0",
     hot=True,
 )
-COUNTS = statement("""
-    SELECT destination, status, COUNT(*) AS files,
-        SUM(status = 'WAIT' AND start_count > 0 OR status = 'FAIL'
-            OR status = 'RETR' AND status_by = '' OR status = 'STOP' AND status_by = '')
-            AS outstanding
-    FROM transfer INDEXED BY transfer_status WHERE deleted = 0 AND destination = :destination
-    GROUP BY status""")
-STATUS_COUNTS = statement("""
-    SELECT destination, status, COUNT(*) AS files FROM transfer INDEXED BY transfer_status
-    WHERE deleted = 0 GROUP BY destination, status""")
+COUNTS = statement(
+    """
+    SELECT status, files, outstanding FROM transfer_count
+    WHERE destination = :destination AND files > 0""",
+    hot=True,
+)
+ALL_COUNTS = statement("""
+    SELECT destination, status, files, outstanding FROM transfer_count WHERE files > 0""")
 LIST = statement("""
     SELECT transfer.*, data_file.size AS size FROM transfer
     JOIN data_file ON data_file.id = transfer.data_file
@@ -314,6 +319,12 @@ def get(db: Connection, number: int) -> Transfer | None:
     return _row(row) if row else None
 
 
+def many(db: Connection, numbers: Sequence[int]) -> list[Transfer]:
+    """Return the transfers of these ids, in their order; those that are gone are left out."""
+    found = {row["id"]: _row(row) for row in db.execute(MANY.sql, {"ids": dump(list(numbers))})}
+    return [found[number] for number in numbers if number in found]
+
+
 def of_file(db: Connection, file: int, *, live: bool = True) -> list[Transfer]:
     """Return the transfers of a data file, by id."""
     rows = db.execute(BY_FILE.sql, {"file": file})
@@ -454,15 +465,25 @@ def next_expiry(db: Connection) -> datetime | None:
 def counts(db: Connection, destination: str) -> tuple[dict[TransferStatus, int], int]:
     """Return live transfers by status, and how many are outstanding."""
     found, outstanding = {}, 0
-    for row in db.execute(COUNTS.sql, {"destination": destination}):
-        found[TransferStatus[row["status"]]] = row["files"]
-        outstanding += row["outstanding"] or 0
+    for status, number, troubled in db.execute(COUNTS.sql, {"destination": destination}):
+        found[TransferStatus[status]] = number
+        outstanding += troubled
     return found, outstanding
+
+
+def all_counts(db: Connection) -> dict[str, tuple[dict[TransferStatus, int], int]]:
+    """Return what `counts` does for every destination that has live transfers."""
+    found: dict[str, tuple[dict[TransferStatus, int], int]] = {}
+    for name, status, number, troubled in db.execute(ALL_COUNTS.sql):
+        numbers, outstanding = found.get(name, ({}, 0))
+        numbers[TransferStatus[status]] = number
+        found[name] = (numbers, outstanding + troubled)
+    return found
 
 
 def status_counts(db: Connection) -> dict[tuple[str, TransferStatus], int]:
     """Return live transfers by destination and status."""
-    rows = db.execute(STATUS_COUNTS.sql)
+    rows = db.execute(ALL_COUNTS.sql)
     return {(row["destination"], TransferStatus[row["status"]]): row["files"] for row in rows}
 
 

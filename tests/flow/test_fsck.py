@@ -96,7 +96,7 @@ def spoil(site: Site) -> None:
     path = site.objects / ORPHAN
     path.parent.mkdir(parents=True)
     path.write_bytes(b"orphan")
-    site.sql("UPDATE destination SET pending = 77")
+    site.sql("UPDATE transfer_count SET files = 77 WHERE status = 'WAIT'")
     site.sql("UPDATE transfer SET data_file = 4711 WHERE data_file = 5")
     site.sql("UPDATE transfer SET destination = 'GONE' WHERE data_file = 6")
 
@@ -122,7 +122,9 @@ def test_what_is_wrong_is_found_and_repaired(site: Site) -> None:
     rows = site.sql("SELECT status, comment FROM transfer WHERE data_file IN (1, 2, 3)")
     assert {status for status, _ in rows} == {"FAIL"}
     assert all("content lost" in comment for _, comment in rows)
-    assert site.sql("SELECT pending FROM destination WHERE name = 'MET'") == [(7,)]
+    assert site.sql(
+        "SELECT files FROM transfer_count WHERE destination = 'MET' AND status = 'WAIT'"
+    ) == [(7,)]
 
     asyncio.run(site.daemon.start())
     asyncio.run(site.daemon.stop())

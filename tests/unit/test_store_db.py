@@ -11,19 +11,24 @@ import pytest
 from ecpds.model.errors import StoreError, StoreTooNew
 from ecpds.store import (
     accounts,
+    check,
     destinations,
+    filelist,
     files,
     history,
     hosts,
     limits,
     links,
     news,
+    outstanding,
     portal,
     productdates,
     properties,
     resumables,
     site,
+    stats,
     subscribers,
+    transferlist,
     transfers,
 )
 from ecpds.store.db import Connection, Statement, Store
@@ -31,6 +36,7 @@ from ecpds.store.migrate import migrate, migrations
 
 PACKAGES = (
     accounts, destinations, files, history, hosts, limits, links, news, portal, productdates,
+    check, filelist, outstanding, stats, transferlist,
     properties,
     resumables, site,
     subscribers,

@@ -20,7 +20,7 @@ from ecpds.model.names import nearest
 from ecpds.model.transfer import DataFile, Transfer
 from ecpds.objects.digests import ALGORITHMS, digests_of
 from ecpds.objects.upload import Upload
-from ecpds.store import files, transfers
+from ecpds.store import filelist, files, transfers
 from ecpds.store.db import Connection
 
 
@@ -78,6 +78,22 @@ class FileOperations:
         """Return data files, newest first, with id below `before`; `name` is a glob."""
         return await self._core.store.read(
             read_page, limit=limit, before=before, name=name, deleted=deleted, since=since,
+            until=until,
+        )  # fmt: skip
+
+    async def part(
+        self,
+        *,
+        limit: int,
+        before: int | None,
+        name: str | None,
+        deleted: bool | None,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> tuple[list[FileView], int | None]:
+        """Return data files of one window of ids, and below which id one has still to look."""
+        return await self._core.store.read(
+            read_part, limit=limit, before=before, name=name, deleted=deleted, since=since,
             until=until,
         )  # fmt: skip
 
@@ -257,6 +273,23 @@ def read_page(
         db, limit=limit, before=before, name=name, deleted=deleted, since=since, until=until
     )
     return [_view(db, file) for file in found]
+
+
+def read_part(
+    db: Connection,
+    *,
+    limit: int,
+    before: int | None,
+    name: str | None,
+    deleted: bool | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> tuple[list[FileView], int | None]:
+    """Return what `filelist.part` found with everything about it."""
+    found = filelist.part(
+        db, limit=limit, before=before, name=name, deleted=deleted, since=since, until=until
+    )
+    return [_view(db, file) for file in found.items], found.below
 
 
 def _view(db: Connection, file: DataFile) -> FileView:

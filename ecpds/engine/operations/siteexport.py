@@ -43,7 +43,7 @@ def export(db: Connection, engine: Engine, *, secrets: bool) -> dict[str, Any]:
             clear = engine.core.vault.open(row.host.password.reveal()).reveal()
             table["password"] = clear if secrets else KEEP
         document["hosts"].append(_without_empty(table))
-    for destination, _, _ in destinations.everything(db):
+    for destination, _ in destinations.everything(db):
         table = _table(destination, Destination(), skip=set())
         table["options"] = options_of(destination.options)
         table["aliases"] = [

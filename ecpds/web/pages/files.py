@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any, Final
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from ecpds.web.pages.rows import row_of
 READ: Final = "files:read"
 BATCH: Final = 250
 MOST_READ: Final = 5_000  # files looked at for one page
+PATIENCE: Final = 0.04  # seconds after which a search says how far it came
 DIGESTS: Final = ("md5", "sha256", "sha512", "crc32c")
 KEYS: Final[Mapping[str, query.Kind]] = {
     "name": "text", "source": "text", "size": "size", "ts": "number", "checksum": "text",
@@ -53,17 +55,17 @@ def _may_see(call: Call, view: FileView) -> bool:
     )
 
 
-async def _find(call: Call) -> tuple[Sequence[FileView], str | None, bool]:
-    """Return a page of files, the cursor of the next, and whether the search was cut short."""
+async def _find(call: Call) -> tuple[Sequence[FileView], str | None, int | None]:
+    """Return a page of files, the cursor of the next, and how far a search came that stopped."""
     search = query.parse(call.text("q"), KEYS, "name")
     name, limit = search.taken("name"), lists.limit_of(call)
     deleted = None if any(term.key == "deleted" for term in search.terms) else False
     since, until = lists.time_of(call, "from"), lists.time_of(call, "to")
     items: list[FileView] = []
-    before, read = call.before, 0
+    before, read, ends = call.before, 0, monotonic() + PATIENCE
     while read < MOST_READ:
         asked = max(BATCH if read else 0, limit + 1)
-        views = await call.services.files.page(
+        views, below = await call.services.files.part(
             limit=asked, before=before, name=name.glob if name else None, deleted=deleted,
             since=since, until=until,
         )  # fmt: skip
@@ -73,21 +75,22 @@ async def _find(call: Call) -> tuple[Sequence[FileView], str | None, bool]:
             if _may_see(call, view) and search.matches(lambda key, view=view: _value(view, key))  # type: ignore[misc]
         ]
         if len(items) > limit:
-            return items[:limit], cursor_of(items[limit - 1].file.id), False
-        if len(views) < asked:
-            return items, None, False
-        read += len(views)
-        before = views[-1].file.id
-    return items, cursor_of(before or 0), True
+            return items[:limit], cursor_of(items[limit - 1].file.id), None
+        if below is None:
+            return items, None, None
+        read, before = read + len(views), below
+        if monotonic() > ends:
+            break
+    return items, cursor_of(before or 0), before
 
 
 async def index(call: Call) -> web.Response:
     """All data files that fit the filter, newest first."""
-    problem, cursor, is_partial = "", None, False
+    problem, cursor, reached = "", None, None
     views: Sequence[FileView] = ()
     form = lists.wanted(call)
     try:
-        views, cursor, is_partial = await _find(call)
+        views, cursor, reached = await _find(call)
     except InputError as error:
         if form != "html":
             raise
@@ -100,8 +103,7 @@ async def index(call: Call) -> web.Response:
         views=views,
         seen={name for view in views for name in view.destinations if call.caller.covers(name)},
         cursor=cursor,
-        is_partial=is_partial,
-        most_read=MOST_READ,
+        reached=reached,
         problem=problem,
         address=lambda **changes: lists.address(call, **changes),
     )

@@ -113,11 +113,13 @@ async def index(call: Call) -> web.Response:
         if problem:
             raise InputError(problem, pointer="q")
         return _table(form, chosen, engine)
+    after, most = lists.offset(call), lists.limit_of(call)
     return show(
         call,
         "pages/hosts.html",
         topics=("host:*",),
-        views=[(view, look_of(view, engine)) for view in chosen[: lists.MOST]],
+        views=[(view, look_of(view, engine)) for view in chosen[after : after + most]],
+        part=lists.Window(after=after, most=most, found=len(chosen)),
         found=len(chosen),
         total=len(views),
         roles=list(HostRole),

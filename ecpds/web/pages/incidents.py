@@ -63,12 +63,15 @@ async def index(call: Call) -> web.Response:
     if lists.wanted(call) == "json":
         return lists.as_json([document(one) for one in found], None)
     quiet = [one for one in found if one.is_muted(now)]
+    loud = [one for one in found if not one.is_muted(now)]
+    after, most = lists.offset(call), lists.limit_of(call)
     return show(
         call,
         "pages/incidents.html",
         topics=("incident:*",),
-        rows=[_row(call, one) for one in found if one not in quiet],
-        quiet=[_row(call, one) for one in quiet],
+        rows=[_row(call, one) for one in loud[after : after + most]],
+        part=lists.Window(after=after, most=most, found=len(loud)),
+        quiet=[_row(call, one) for one in quiet[:most]],
         over=False,
         cursor=None,
         address=lambda **changes: lists.address(call, **changes),
@@ -86,7 +89,7 @@ async def _over(call: Call) -> web.Response:
     seen = [one for one in rows[:limit] if may(call, READ, one)]
     return show(
         call, "pages/incidents.html", topics=("incident:*",) if before is None else (),
-        rows=[_row(call, one) for one in seen], quiet=[], over=True, cursor=cursor,
+        rows=[_row(call, one) for one in seen], quiet=[], over=True, cursor=cursor, part=None,
         address=lambda **changes: lists.address(call, **changes),
     )  # fmt: skip
 

@@ -34,6 +34,15 @@ class Column:
     kind: str = ""  # class of its cells
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which rows of a list that is known as a whole are on the page."""
+
+    after: int
+    most: int
+    found: int
+
+
 @dataclass(frozen=True, slots=True)
 class Sort:
     """The order of a list: `name`, or `-name` for falling."""

@@ -79,7 +79,7 @@ async def index(call: Call) -> web.Response:
     views = await visible(call)
     loud = [view for view in views if needs_attention(view)]
     loud.sort(key=lambda view: (display.URGENCY.index(view.light), view.destination.name))
-    failed, troubles = await services.core.store.read(read_troubles, loud)
+    failed, troubles = await services.core.store.read(read_troubles, loud[:ALARMS])
     running = running_rows(services.engine, caller, now)
     hosts = [view for view in await services.hosts.views() if view.breaker or view.problem]
     hour = services.pulse.hour()
@@ -130,12 +130,9 @@ def read_troubles(
     db: Connection, views: Sequence[DestinationView]
 ) -> tuple[dict[str, Transfer], list[Trouble]]:
     """Return the last failed transfer of each destination, and the latest steps with errors."""
-    failed = {}
-    for view in views:
-        number = view.state.last_failed_id
-        found = transfers.get(db, number) if number is not None else None
-        if found is not None:
-            failed[view.destination.name] = found
+    asked = {view.destination.name: view.state.last_failed_id for view in views}
+    found = {one.id: one for one in transfers.many(db, [one for one in asked.values() if one])}
+    failed = {name: found[number] for name, number in asked.items() if number in found}
     return failed, grouped(db, history.recent_steps(db, limit=ERRORS_READ, errors=True))
 
 
@@ -145,18 +142,17 @@ def grouped(db: Connection, steps: Sequence[HistoryRow]) -> list[Trouble]:
     for step in steps:
         text = step.reason.text if step.reason else step.comment
         alike.setdefault((step.destination, step.host, text), []).append(step)
-    found = []
-    for same in alike.values():
-        transfer = transfers.get(db, same[0].transfer)
-        found.append(
-            Trouble(
-                step=same[0],
-                target=transfer.target if transfer else "",
-                count=len(same),
-                first=same[-1].time,
-            )
+    latest = transfers.many(db, [same[0].transfer for same in alike.values()])
+    targets = {one.id: one.target for one in latest}
+    return [
+        Trouble(
+            step=same[0],
+            target=targets.get(same[0].transfer, ""),
+            count=len(same),
+            first=same[-1].time,
         )
-    return found
+        for same in alike.values()
+    ]
 
 
 def _alarm(view: DestinationView, failed: Mapping[str, Transfer]) -> Alarm:

@@ -22,12 +22,12 @@ async def rates(call: Call) -> web.Response:
     """What all destinations got, day by day and one by one."""
     days, caller = ratetable.days_of(call), call.caller
     today = call.services.core.clock.now().date()
-    found = await call.services.core.store.read(
-        stats.rates, since=today - timedelta(days=days - 1), until=today
-    )
-    found = [one for one in found if caller.may_on(READ, one.destination)]
-    by_day = ratetable.by_day(found, today, days)
-    by_name = ratetable.by_destination(found)
+    daily, each = await call.services.core.store.read(
+        stats.sums, since=today - timedelta(days=days - 1), until=today,
+        may=None if caller.may_everywhere(READ) else lambda name: caller.may_on(READ, name),
+    )  # fmt: skip
+    by_day = ratetable.by_day(daily, today, days)
+    by_name = ratetable.by_destination(each)
     order = lists.sort_of(call, ORDERS, "-bytes")
     by_name = lists.ordered(
         by_name, order,
@@ -38,9 +38,11 @@ async def rates(call: Call) -> web.Response:
         is_daily = call.text("by") == "day"
         return ratetable.answer(call, "rates", by_day if is_daily else by_name)
     known = call.services.core.snapshot.destinations
+    after, most = lists.offset(call), lists.limit_of(call)
     return show(
         call, "pages/statistics.html", days=days, choices=ratetable.DAYS, table=by_day,
-        lines=by_name[: lists.MOST], order=order, **ratetable.plots_of(by_day),
+        lines=by_name[after : after + most], order=order, **ratetable.plots_of(by_day),
+        part=lists.Window(after=after, most=most, found=len(by_name)),
         gone={line.name for line in by_name if line.name not in known},
         address=lambda **changes: lists.address(call, **changes),
     )  # fmt: skip
@@ -63,9 +65,10 @@ async def hosts(call: Call) -> web.Response:
         heads = ("name", "role", "sessions", "bytes")
         return lists.as_csv("hosts", heads, ((one.host.name, one.host.role.value,
                             one.connections, one.bytes) for one in views))  # fmt: skip
+    after, most = lists.offset(call), lists.limit_of(call)
     return show(
-        call, "pages/statistics_hosts.html", views=views[: lists.MOST], order=order,
-        most=max([one.bytes for one in views], default=0),
+        call, "pages/statistics_hosts.html", views=views[after : after + most], order=order,
+        part=lists.Window(after=after, most=most, found=len(views)),
         address=lambda **changes: lists.address(call, **changes),
     )  # fmt: skip
 

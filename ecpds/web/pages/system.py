@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ READ: Final = "system:read"
 TOKENS: Final = "/system/tokens"
 CERTIFICATES: Final = "/system/certificates"
 LONGEST_DAYS: Final = 36_500
+ALIKE: Final = 20  # names that begin alike, above which they are one row of the tasks
 
 
 async def index(call: Call) -> web.Response:
@@ -187,11 +189,7 @@ async def tasks(call: Call) -> web.Response:
     """What runs inside the node."""
     call.caller.check_everywhere(ADMIN)
     core, engine = call.services.core, call.services.engine
-    names: dict[str, int] = {}
-    for task in asyncio.all_tasks():
-        name = task.get_name()
-        word = "connections and others" if name.startswith("Task-") else name
-        names[word] = names.get(word, 0) + 1
+    names = kinds_of(task.get_name() for task in asyncio.all_tasks())
     figures = {
         "Transfers running": len(engine.attempts.running),
         "Retrievals running": sum(len(one.meters) for one in engine.retrievals.values()),
@@ -204,6 +202,20 @@ async def tasks(call: Call) -> web.Response:
         call, "pages/tasks.html", topics=("counter:*",), names=sorted(names.items()),
         figures=figures, checks=call.services.ready(), endpoints=call.services.endpoints(),
     )  # fmt: skip
+
+
+def kinds_of(names: Iterable[str]) -> dict[str, int]:
+    """Return how many tasks there are of each name; those of many objects are taken together."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        word = "connections and others" if name.startswith("Task-") else name
+        found.setdefault(re.split(r"[ -]", word)[0], []).append(word)
+    counted: dict[str, int] = {}
+    for kind, words in found.items():
+        for word in words:
+            shown = f"{kind} (all)" if len(set(words)) > ALIKE else word
+            counted[shown] = counted.get(shown, 0) + 1
+    return counted
 
 
 async def config(call: Call) -> web.Response:

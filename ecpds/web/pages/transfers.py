@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import Any, Final
 
 from aiohttp import web
@@ -15,14 +16,15 @@ from ecpds.model.names import nearest
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
 from ecpds.model.transferquery import KEYS, VALUES
-from ecpds.store import transfers
+from ecpds.store import transferlist
+from ecpds.store.transferlist import Wanted
 from ecpds.web import shown
 from ecpds.web.call import Call, cursor_of
 from ecpds.web.pages import bulk, lists
 from ecpds.web.pages.frame import show
 from ecpds.web.pages.rows import READ, row_of
 
-SORTED: Final = 5_000  # newest transfers that are sorted by something else
+SORTED: Final = 1_000  # newest transfers that are sorted by something else
 ORDERS: Final[Mapping[str, Callable[[Transfer], Any]]] = {
     "id": lambda one: one.id,
     "status": lambda one: one.status.label,
@@ -35,6 +37,7 @@ ORDERS: Final[Mapping[str, Callable[[Transfer], Any]]] = {
 }
 BATCH: Final = 500  # rows read at a time when not everything can be asked of the store
 MOST_READ: Final = 10_000  # rows looked at for one page
+PATIENCE: Final = 0.04  # seconds after which a search says how far it came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +45,7 @@ class Filter:
     """What of a query the store can do, and the whole of it."""
 
     search: query.Search
-    destination: str | None = None
-    statuses: tuple[TransferStatus, ...] = ()
-    target: str | None = None  # GLOB
-    host: str | None = None
-    deleted: bool | None = False
-    since: datetime | None = None
-    until: datetime | None = None
+    wanted: Wanted
 
     def matches(self, one: Transfer, now: datetime) -> bool:
         """Tell whether a transfer fits what the store was not asked for."""
@@ -63,14 +60,15 @@ class Found:
     cursor: str | None = None  # of the next page
     next: int | None = None  # offset of the next page, when it is sorted
     is_partial: bool = False  # the search stopped before it had read everything
+    reached: int | None = None  # id above which everything was looked at, when it stopped early
 
 
 def filter_of(call: Call) -> Filter:
     """Return what is asked for; InputError names what is wrong."""
     search = query.parse(call.text("q"), KEYS, "target")
     target, host = search.taken("target"), search.taken("host")
-    chosen = Filter(
-        search=search,
+    wanted = Wanted(
+        destination=_destination(call, search),
         statuses=_statuses(call.texts("status")),
         target=target.glob if target else None,
         host=host.text if host and host.is_exact else None,
@@ -78,7 +76,7 @@ def filter_of(call: Call) -> Filter:
         since=lists.time_of(call, "from"),
         until=lists.time_of(call, "to"),
     )
-    return replace(chosen, destination=_destination(call, search))
+    return Filter(search=search, wanted=wanted)
 
 
 def _destination(call: Call, search: query.Search) -> str | None:
@@ -107,25 +105,23 @@ async def find(call: Call, chosen: Filter, limit: int, before: int | None) -> Fo
     """Return the next transfers that fit and that the caller may see, newest first."""
     store, now = call.services.core.store, call.services.core.clock.now()
     items: list[Transfer] = []
-    read = 0
+    read, ends = 0, monotonic() + PATIENCE
     while read < MOST_READ:
-        rows = await store.read(
-            transfers.page, limit=max(BATCH if read else 0, limit + 1), before=before,
-            destination=chosen.destination, statuses=chosen.statuses, target=chosen.target,
-            host=chosen.host, deleted=chosen.deleted, since=chosen.since, until=chosen.until,
-        )  # fmt: skip
+        asked = max(BATCH if read else 0, limit + 1)
+        part = await store.read(transferlist.part, chosen.wanted, limit=asked, before=before)
         items += [
             row
-            for row in rows
+            for row in part.items
             if call.caller.may_on(READ, row.destination) and chosen.matches(row, now)
         ]
         if len(items) > limit:
             return Found(items=items[:limit], cursor=cursor_of(items[limit - 1].id))
-        if len(rows) <= limit:
+        if part.below is None:
             return Found(items=items)
-        read += len(rows)
-        before = rows[-1].id
-    return Found(items=items, cursor=cursor_of(before or 0), is_partial=True)
+        read, before = read + len(part.items), part.below
+        if monotonic() > ends:
+            break
+    return Found(items=items, cursor=cursor_of(before or 0), is_partial=True, reached=before)
 
 
 async def _chosen(call: Call, chosen: Filter) -> Found:
@@ -165,10 +161,11 @@ async def index(call: Call) -> web.Response:
         rows=[row_of(one, services.engine, call.caller, now) for one in found.items],
         cursor=found.cursor,
         is_partial=found.is_partial,
+        reached=found.reached,
         next=found.next,
         after=lists.offset(call),
         order=lists.sort_of(call, ORDERS, "-id"),
-        most_read=SORTED if lists.sort_of(call, ORDERS, "-id").key != "id" else MOST_READ,
+        most_sorted=SORTED,
         bulk=bulk.verbs_of(call),
         problem=problem,
         statuses=list(TransferStatus),
