@@ -294,7 +294,8 @@ class SftpLink(asyncssh.SSHClientSession[bytes]):
 
     def _packed(self, requests: Sequence[Request]) -> tuple[bytes, list[asyncio.Future[Answer]]]:
         """Return requests as bytes, none when the session has ended, and their futures."""
-        pieces, futures = [], []
+        pieces: list[bytes] = []
+        futures: list[asyncio.Future[Answer]] = []
         for kind, body in requests:
             number, future = self._register()
             futures.append(future)
