@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--full] [--peers-only] [CASE …]`: measure, print the table, save JSON."""
+"""`python -m benchmarks [--full] [--size F] [CASE …]`: measure, print the table, save JSON."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(c.name for c in ALL))
     parser.add_argument("--full", action="store_true", help="more rounds, the long runs, no limit")
+    parser.add_argument(
+        "--size", type=float, default=1.0, help="multiplies counts of the mqtt and wis2 cases"
+    )
     parser.add_argument("--peers-only", action="store_true", help="without ecpds; nothing saved")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="scratch folder")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of JSON")
@@ -70,6 +73,7 @@ async def _measure(cases: Sequence[Case], options: Namespace) -> list[Result]:
             full=options.full,
             ours=not options.peers_only,
             scale=max(0.0, min(1.0, left / wanted)),
+            size=options.size,
         )
         results += await _case(case, scene, budget)
     return results

@@ -51,6 +51,11 @@ class Reach:
 
     limit: float
     against: str | None = None  # None: `limit` bounds our median itself
+    others: Mapping[str, float] = field(default_factory=dict)  # further peers and their limits
+
+    def limit_of(self, peer: str | None) -> float | None:
+        """Return what is to be reached beside a peer, None: nothing."""
+        return self.limit if peer == self.against else self.others.get(peer or "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +106,10 @@ class Result:
         if reach is None:
             return None
         if reach.against is not None:
-            found = self.ratios.get(reach.against)
-            return None if found is None else found >= reach.limit
+            ratios, wanted = self.ratios, {reach.against: reach.limit, **reach.others}
+            if any(peer not in ratios for peer in wanted):
+                return None
+            return all(ratios[peer] >= limit for peer, limit in wanted.items())
         ours = self.medians.get(US)
         if ours is None:
             return None

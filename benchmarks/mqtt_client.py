@@ -18,11 +18,13 @@ WINDOW = 50  # publications without an acknowledgement
 LIMIT = 120.0
 
 
-def _text(value: bytes) -> bytes:
+def text(value: bytes) -> bytes:
+    """Return bytes with their length."""
     return len(value).to_bytes(2, "big") + value
 
 
-def _packet(first: int, body: bytes) -> bytes:
+def packet(first: int, body: bytes) -> bytes:
+    """Return a packet with its remaining length."""
     size, length = len(body), bytearray()
     while True:
         size, low = divmod(size, 128)
@@ -33,8 +35,8 @@ def _packet(first: int, body: bytes) -> bytes:
 
 def connect(name: str) -> bytes:
     """Return a CONNECT of 3.1.1."""
-    body = _text(b"MQTT") + b"\x04\xc2\x00\x00" + _text(name.encode())
-    return _packet(0x10, body + _text(b"bench") + _text(b"bench-password"))
+    body = text(b"MQTT") + b"\x04\xc2\x00\x00" + text(name.encode())
+    return packet(0x10, body + text(b"bench") + text(b"bench-password"))
 
 
 class Client(asyncio.Protocol):
@@ -72,15 +74,17 @@ class Client(asyncio.Protocol):
 class Subscriber(Client):
     """Counts messages of one length and acknowledges them."""
 
-    def __init__(self, name: str, count: int, length: int) -> None:
+    def __init__(self, name: str, count: int, length: int, topic: bytes = TOPIC) -> None:
+        """`length` of a whole packet; `topic` is the filter, as long as the topics themselves."""
         super().__init__(name)
         self._left = count
         self._length = length
-        self._id_at = length - 2
+        self._topic = topic
+        self._id_at = 1 + varint_size(length) + 2 + len(topic)
 
     def entered(self) -> None:
         """Subscribe."""
-        self.transport.write(_packet(0x82, b"\x00\x01" + _text(TOPIC) + b"\x01"))
+        self.transport.write(packet(0x82, b"\x00\x01" + text(self._topic) + b"\x01"))
 
     def take(self) -> None:
         """Acknowledge whole messages."""
@@ -93,19 +97,24 @@ class Subscriber(Client):
         count = len(self._buffer) // self._length
         if not count:
             return
-        at = 1 + _varint_size(self._length) + 2 + len(TOPIC)
+        at = self._id_at
         acks = b"".join(
             b"\x40\x02" + self._buffer[start + at : start + at + 2]
             for start in range(0, count * self._length, self._length)
         )
-        self._buffer = self._buffer[count * self._length :]
+        taken, self._buffer = self._buffer, self._buffer[count * self._length :]
         self.transport.write(acks)
+        self.seen(taken, count)
         self._left -= count
         if self._left <= 0:
             self.done.set()
 
+    def seen(self, taken: bytes, count: int) -> None:
+        """Look at `count` messages at the start of `taken`."""
 
-def _varint_size(length: int) -> int:
+
+def varint_size(length: int) -> int:
+    """Return the bytes of the remaining length in a packet of that length."""
     return 1 if length < 130 else 2
 
 
@@ -118,6 +127,7 @@ class Publisher(Client):
         self._flying = 0
         self._number = 0
         self._payload = bytes(size)
+        self.acknowledged = 0
 
     def entered(self) -> None:
         """Be ready."""
@@ -128,6 +138,7 @@ class Publisher(Client):
         count = len(self._buffer) // 4
         self._buffer = self._buffer[count * 4 :]
         self._flying -= count
+        self.acknowledged += count
         if count:
             self.go_on()
 
@@ -137,7 +148,7 @@ class Publisher(Client):
         while self._left and self._flying < WINDOW:
             self._number = self._number % 65535 + 1
             number = self._number.to_bytes(2, "big")
-            out.append(_packet(0x32, _text(TOPIC) + number + self._payload))
+            out.append(packet(0x32, text(TOPIC) + number + self._payload))
             self._left -= 1
             self._flying += 1
         if out:
@@ -147,7 +158,7 @@ class Publisher(Client):
 async def measure(port: int, subscribers: int, messages: int, size: int) -> float:
     """Return the deliveries a second."""
     loop = asyncio.get_running_loop()
-    length = len(_packet(0x32, _text(TOPIC) + b"\x00\x01" + bytes(size)))
+    length = len(packet(0x32, text(TOPIC) + b"\x00\x01" + bytes(size)))
     made = [Subscriber(f"s{n}", messages, length) for n in range(subscribers)]
     publisher = Publisher("p", messages, size)
     for one in (*made, publisher):

@@ -78,7 +78,7 @@ def _rows(result: Result) -> list[tuple[str, ...]]:
     peers = [name for name in result.medians if name != US]
     peers.sort(key=lambda name: reach is None or name != reach.against)
     rows: list[tuple[str, ...]] = []
-    if not peers:
+    if not peers or (reach is not None and reach.against is None):
         rows.append((*head, "", "", *_verdict(result, None)))
     for name in peers:
         beside = f"{name} {figure(result.medians[name], comparison.unit)}"
@@ -91,12 +91,20 @@ def _rows(result: Result) -> list[tuple[str, ...]]:
 def _verdict(result: Result, peer: str | None) -> tuple[str, str]:
     """Return the cells `reach` and its verdict for the line of `peer` (None: our own figure)."""
     reach = result.comparison.reach
-    if reach is None or reach.against != peer:
+    wanted = None if reach is None else reach.limit_of(peer)
+    if wanted is None:
         return "", ""
     sign = "≤" if peer is None and result.comparison.better == "lower" else "≥"
-    limit = figure(reach.limit, result.comparison.unit) if peer is None else f"{reach.limit:g}"
-    verdict = {True: "yes", False: "NO", None: "?"}[result.reached]
+    limit = figure(wanted, result.comparison.unit) if peer is None else f"{wanted:g}"
+    verdict = {True: "yes", False: "NO", None: "?"}[_met(result, peer, wanted)]
     return f"{sign} {limit}", verdict
+
+
+def _met(result: Result, peer: str | None, wanted: float) -> bool | None:
+    if peer is None:
+        return result.reached
+    found = result.ratios.get(peer)
+    return None if found is None else found >= wanted
 
 
 def figure(value: float | None, unit: str) -> str:
@@ -125,7 +133,10 @@ def _digits(value: float) -> float:
 
 
 def _reach_json(reach: Reach | None) -> dict[str, object] | None:
-    return None if reach is None else {"limit": reach.limit, "against": reach.against}
+    if reach is None:
+        return None
+    others = {"others": dict(reach.others)} if reach.others else {}
+    return {"limit": reach.limit, "against": reach.against, **others}
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -23,18 +23,24 @@ class Scene:
     """Where and how much to measure.
 
     `full`: more rounds and the long runs. `ours`: include our daemon; without it the peers are
-    measured alone. `scale` shortens the time of every comparison (1.0 is what it asks for).
+    measured alone. `scale` shortens the time of every comparison (1.0 is what it asks for), `size`
+    multiplies the counts of those cases that have some to give: 0.05 is a trial run.
     """
 
     work: Path
     full: bool = False
     ours: bool = True
     scale: float = 1.0
+    size: float = 1.0
 
     @property
     def rounds(self) -> int:
         """How many rounds a comparison of moderate length has at most."""
         return 9 if self.full else 5
+
+    def count(self, wanted: int, *, least: int = 1) -> int:
+        """Return how many of something a run of this size has."""
+        return max(least, round(wanted * self.size))
 
     def seconds(self, wanted: float) -> float:
         """Return the time for a comparison that asks for `wanted` seconds."""

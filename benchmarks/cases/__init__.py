@@ -10,6 +10,7 @@ from benchmarks.cases import (
     https,
     modules,
     mqtt,
+    mqtt_clients,
     pages,
     s3,
     s3_portal,
@@ -34,5 +35,6 @@ ALL: tuple[Case, ...] = (
     Case(name="s3", share=90, open=s3.comparisons),
     Case(name="s3_portal", share=75, open=s3_portal.comparisons),
     Case(name="modules", share=190, open=modules.comparisons),
-    Case(name="mqtt", share=60, open=mqtt.comparisons),
+    Case(name="mqtt", share=65, open=mqtt.comparisons),
+    Case(name="mqtt_clients", share=60, open=mqtt_clients.comparisons),
 )

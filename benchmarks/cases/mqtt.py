@@ -1,121 +1,73 @@
 """The embedded broker beside Mosquitto and amqtt: QoS 1, 1 KiB, one publisher.
 
-Clients may publish to ours by `mqtt.test_publish`; amqtt and Mosquitto run with their defaults and
-a login for everybody.
+Fan-out and rate as fast as it goes; the latency at half of the rate that a first run has shown.
 """
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
-from benchmarks.errors import MeasurementFailed
-from benchmarks.harness import US, Comparison, Contender, Reach
-from benchmarks.scene import Scene, fresh
-from tests.peers import ports
-from tests.peers.mosquitto import mosquitto
-from tests.peers.process import Child, PeerFailed, wait_ready
-from tests.peers.programs import ProgramMissing
+from benchmarks import brokers
+from benchmarks.brokers import Place, Places
+from benchmarks.harness import Comparison, Reach
+from benchmarks.scene import Scene
 
 SIZE = 1024
 MESSAGES = {1: 10_000, 20: 1_500}
 PEERS = ("amqtt", "mosquitto")
-
-SITE = """\
-{"destinations": [{"name": "BENCH"}], "data_users": [{"login": "bench", "password":
-"bench-password", "operations": ["dir"], "destinations": ["BENCH"],
-"options": {"portal.mqttPermission": "#", "portal.maxConnections": 1000}}]}
-"""
+PACED_FOR = 3.0  # seconds at half load
+MOST_RATE = 40_000.0  # messages/s: what the client can pace
 
 
 @asynccontextmanager
 async def comparisons(scene: Scene) -> AsyncIterator[list[Comparison]]:
-    """1 to 1, and 1 to 20."""
-    folder = scene.work / "mqtt"
-    fresh(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """1 to 1, 1 to 20, and how late messages are at half load."""
     async with AsyncExitStack() as running:
-        places: dict[str, int | MeasurementFailed] = {}
-        for name in (*((US,) if scene.ours else ()), *PEERS):
-            places[name] = await _opened(running, name, folder / name)
-        yield [_fan(scene, places, 20, 4.0), _fan(scene, places, 1, 3.0)]
+        places = await brokers.opened(running, scene, scene.work / "mqtt", PEERS)
+        yield [
+            _fan(scene, places, 20, Reach(limit=4.0, against="amqtt", others={"mosquitto": 0.3})),
+            _fan(scene, places, 1, Reach(limit=3.0, against="amqtt")),
+            _late(scene, places),
+        ]
 
 
-async def _opened(running: AsyncExitStack, name: str, folder: Path) -> int | MeasurementFailed:
-    folder.mkdir(parents=True)
-    try:
-        if name == "mosquitto":
-            return (await running.enter_async_context(mosquitto(folder))).port
-        opener = _ours if name == US else _amqtt
-        return await running.enter_async_context(opener(folder))
-    except (ProgramMissing, PeerFailed, OSError) as error:
-        return MeasurementFailed(f"{name}: {error}")
+def _fan(scene: Scene, places: Places, subscribers: int, reach: Reach) -> Comparison:
+    messages = scene.count(MESSAGES[subscribers], least=100)
 
-
-@asynccontextmanager
-async def _amqtt(folder: Path) -> AsyncIterator[int]:
-    with ports.reserved() as free:
-        command = [sys.executable, "-m", "benchmarks.amqtt_broker", str(free[0])]
-        child = Child("amqtt", command, folder / "log")
-        try:
-            await wait_ready(child, "127.0.0.1", free[0])
-            yield free[0]
-        finally:
-            await child.stop()
-
-
-@asynccontextmanager
-async def _ours(folder: Path) -> AsyncIterator[int]:
-    from tests.daemon import DaemonProcess  # its settings are those of the tests
-
-    settings = {
-        "ECPDS_MQTT__LISTEN": "127.0.0.1:0", "ECPDS_MQTT__TEST_PUBLISH": "true",
-        "ECPDS_LOG__LEVEL": "warning",
-    }  # fmt: skip
-    daemon = DaemonProcess(folder, environment=settings)
-    await daemon.command("init")
-    (folder / "site.json").write_text(SITE)
-    await daemon.command("apply", folder / "site.json")
-    await daemon.start()
-    try:
-        yield daemon.port("mqtt")
-    finally:
-        await daemon.stop()
-
-
-def _fan(
-    scene: Scene, places: Mapping[str, int | MeasurementFailed], subscribers: int, limit: float
-) -> Comparison:
-    def contender(name: str, place: int | MeasurementFailed) -> Contender:
-        async def run(number: int) -> Mapping[str, float]:
-            if isinstance(place, MeasurementFailed):
-                raise place
-            return {name: await _measured(place, subscribers)}
-
-        return Contender(name=name, run=run, rounds=2 if name == "amqtt" else None)
+    async def measured(_: str, place: Place) -> float:
+        return (await brokers.client("mqtt_client", place.port, subscribers, messages, SIZE))[0]
 
     return Comparison(
         case="mqtt",
         work=f"1 -> {subscribers}, 1 KiB, QoS 1",
         unit="deliveries/s",
-        contenders=[contender(name, place) for name, place in places.items()],
-        reach=Reach(limit=limit, against="amqtt"),
+        contenders=brokers.contenders(places, measured),
+        reach=reach,
         rounds=scene.rounds,
-        seconds=scene.seconds(30),
+        seconds=scene.seconds(15),
     )
 
 
-async def _measured(port: int, subscribers: int) -> float:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.mqtt_client", str(port), str(subscribers),
-        str(MESSAGES[subscribers]), str(SIZE),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    out, error = await process.communicate()
-    if process.returncode:
-        raise MeasurementFailed(error.decode(errors="replace")[-300:])
-    return float(out)
+def _late(scene: Scene, places: Places) -> Comparison:
+    rates: dict[str, float] = {}
+    trial = scene.count(MESSAGES[1], least=500)
+
+    async def measured(name: str, place: Place) -> float:
+        if name not in rates:
+            found = await brokers.client("mqtt_client", place.port, 1, trial, SIZE)
+            rates[name] = min(found[0] / 2, MOST_RATE)
+        messages = scene.count(round(rates[name] * PACED_FOR), least=200)
+        load = ("half", place.port, messages, SIZE, f"{rates[name]:.1f}")
+        return (await brokers.client("mqtt_load", *load))[1]
+
+    return Comparison(
+        case="mqtt",
+        work="1 -> 1 at half of that rate: p99 latency",
+        unit="ms",
+        contenders=brokers.contenders(places, measured, rounds=1),
+        better="lower",
+        reach=Reach(limit=20),
+        rounds=scene.rounds,
+        seconds=scene.seconds(25),
+    )
