@@ -11,12 +11,14 @@ from benchmarks.cases import (
     modules,
     mqtt,
     mqtt_clients,
+    mqtt_delivery,
     pages,
     s3,
     s3_portal,
     scale,
     sftp,
     startup,
+    wis2_cache,
 )
 from benchmarks.scene import Case
 
@@ -37,4 +39,6 @@ ALL: tuple[Case, ...] = (
     Case(name="modules", share=190, open=modules.comparisons),
     Case(name="mqtt", share=65, open=mqtt.comparisons),
     Case(name="mqtt_clients", share=60, open=mqtt_clients.comparisons),
+    Case(name="mqtt_delivery", share=60, open=mqtt_delivery.comparisons),
+    Case(name="wis2_cache", share=45, open=wis2_cache.comparisons),
 )

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import ClassVar, Self
+from datetime import timedelta
+from typing import ClassVar, Final, Self
 
 from ecpds.model.entry import Entry
 from ecpds.model.secret import Secret
@@ -21,6 +22,8 @@ from ecpds.modules.mqtt_listen import MqttSubscriber
 from ecpds.modules.mqtt_options import MqttHostOptions
 from ecpds.transfer.contract import Feature, Surroundings, Target, TransferModule
 from ecpds.transfer.subscription import Subscriber
+
+LINKS: Final = HttpOptions(dav="no")
 
 
 class MqttModule(TransferModule[MqttHostOptions]):
@@ -40,8 +43,14 @@ class MqttModule(TransferModule[MqttHostOptions]):
     ) -> AsyncIterator[Self]:
         """Give a session for fetching; the broker's login goes to no link."""
         plain = replace(target, login="", password=Secret(""), directory="")
-        async with HttpModule.connect(plain, HttpOptions(dav="no"), around) as http:
+        async with HttpModule.connect(plain, LINKS, around) as http:
             yield cls(http)
+
+    @classmethod
+    def keep_alive(cls, options: MqttHostOptions) -> timedelta:
+        """Return how long idle connections wait for the next link; a session costs 30 ms."""
+        del options
+        return HttpModule.keep_alive(LINKS)
 
     @classmethod
     def subscriber(

@@ -6,12 +6,13 @@ import base64
 import gzip
 import hashlib
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from ecpds.model.errors import RemoteConfig
+from ecpds.modules.mqtt import MqttModule
 from ecpds.modules.mqtt_options import MqttHostOptions
 from ecpds.modules.mqtt_payload import PayloadReader, path_of
 
@@ -123,3 +124,8 @@ def test_a_host_has_to_say_where_files_are() -> None:
     """A preset, or a path of the address or the content."""
     with pytest.raises(RemoteConfig):
         PayloadReader(MqttHostOptions())
+
+
+def test_sessions_wait_for_the_next_link() -> None:
+    """Making one loads all certificates: more work than fetching and storing a small file."""
+    assert MqttModule.keep_alive(MqttHostOptions()) > timedelta(0)
