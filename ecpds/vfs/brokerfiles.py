@@ -8,15 +8,18 @@ Spec: mosquitto.conf(5), mosquitto_passwd(1); notifications.md 6.2.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from ecpds.base.bus import Listener
 from ecpds.base.logs import get_logger
 from ecpds.base.passwords import token_hash
 from ecpds.engine.brokerlogins import BROKER_LOGIN
@@ -32,6 +35,7 @@ log = get_logger(__name__)
 PASSWORDS: Final = "passwords"
 ACCESS: Final = "acl"
 HEAD: Final = "# written by ecpds; changes are lost\n"
+LOOK_EVERY: Final = 60.0  # seconds: accounts end without a hint
 _HINTS: Final = frozenset({"account", "configuration", BROKER_LOGIN})
 
 
@@ -71,11 +75,12 @@ class BrokerFiles:
         passwords = [f"{publisher}:{form}"] if publisher else []
         access = _section(publisher, ["topic readwrite #"]) if publisher else []
         users, left_out, known = [], [], set()
+        now = self._core.clock.now()
         for facts in await self._profiles.everyone():
             of = token_hash(facts.stored.password_hash)
             known.add(of)
             filters = permitted_filters(facts.options.mqtt_permission)
-            if not filters or not facts.may_stay(Protocol.MQTTS):
+            if not filters or not facts.may_stay(Protocol.MQTTS) or _is_over(facts, now):
                 continue
             reason = _obstacle(facts, publisher) or ("" if of in forms else NO_FORM)
             if reason:
@@ -109,8 +114,17 @@ class BrokerFiles:
         with self._core.bus.listener() as hints:
             await self._follow(folder)
             while True:
-                if any(hint.kind in _HINTS for hint in await hints.wait_some()):
+                if await self._is_due(hints):
                     await self._follow(folder)
+
+    @staticmethod
+    async def _is_due(hints: Listener) -> bool:
+        """Wait for hints; tell whether the files may have to change."""
+        try:
+            async with asyncio.timeout(LOOK_EVERY):
+                return any(hint.kind in _HINTS for hint in await hints.wait_some())
+        except TimeoutError:
+            return True
 
     async def _follow(self, folder: Path) -> None:
         texts = await self.texts()
@@ -128,6 +142,10 @@ class BrokerFiles:
                 await self._core.threads.run("disk", reload, Path(pid_file))
 
 
+def _is_over(facts: Facts, now: datetime) -> bool:
+    return facts.terms is not None and facts.terms.is_over(now)
+
+
 NO_FORM: Final = "the password was set before there was another broker: log in once at a portal"
 
 
@@ -138,7 +156,7 @@ def _obstacle(facts: Facts, publisher: str) -> str:
         return f"{user.service.value} users have no password of their own"
     if facts.stored.totp_secret:
         return "one-time codes cannot be checked there"
-    if facts.geo is not None:
+    if facts.geo is not None or (facts.terms is not None and facts.terms.networks):
         return "rules about addresses cannot be checked there"
     if not facts.stored.password_hash:
         return "there is no password"

@@ -54,8 +54,9 @@ async def test_a_mosquitto_takes_over_users_and_their_rights(tmp_path: Path) -> 
     files, pid = tmp_path / "files", tmp_path / "pid"
     document = site(
         user("alice", "ops/#"), user("bob", "ops/bob/#,other/#"), user("nobody", ""),
-        user("carol", "ops/#", totp="JBSWY3DPEHPK3PXP"),
+        user("carol", "ops/#", totp="JBSWY3DPEHPK3PXP"), user("dave", "ops/#"),
     )  # fmt: skip
+    document["data_users"][-1]["options"]["portal.networks"] = "192.0.2.0/24"
     with ports.reserved() as free:
         port = free[0]
         settings = {
@@ -91,7 +92,7 @@ async def _check(node: Node, port: int, files: Path) -> None:
 
     found = await node.ask("GET", "/notify/mosquitto")
     assert found["users"] == ["alice", "bob"]
-    assert [one["login"] for one in found["left_out"]] == ["carol"]
+    assert [one["login"] for one in found["left_out"]] == ["carol", "dave"]
     told = await node.daemon.command("broker", "files", files, "--output", "json")
     assert json.loads(told)["users"] == ["alice", "bob"]
     assert PASSWORD not in (files / "passwords").read_text()
