@@ -24,7 +24,7 @@ from ecpds.model.errors import (
 from ecpds.modules.ftp_control import Control, argument, refusal
 from ecpds.modules.ftp_flow import GRACE, Flows, Limits, Link
 from ecpds.modules.ftp_options import FtpOptions
-from ecpds.modules.trust import ClientContext, client_context, identity_of, tls_error
+from ecpds.modules.trust import ClientContext, identity_of, shared_context, tls_error
 from ecpds.transfer.contract import Identity, Surroundings, Target
 from ecpds.transfer.sockets import open_socket
 
@@ -113,8 +113,8 @@ class FtpSession:
     async def _greet(self) -> None:
         kind = self.options.connection_type
         if kind != "FTP":
-            self.link.context = await self._around.threads.run(
-                "disk", client_context, self.target.tls, minimum=self.options.protocol
+            self.link.context = await shared_context(
+                self._around, self.target.tls, minimum=self.options.protocol
             )
         sock = await open_socket(self.target, self.options.control_port, self._around)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -32,7 +32,7 @@ from ecpds.modules.http_egress import Egress, Resolver
 from ecpds.modules.http_errors import Ask, refusal, translated
 from ecpds.modules.http_login import MAX_TOKEN, Login
 from ecpds.modules.http_options import HttpOptions
-from ecpds.modules.trust import client_context
+from ecpds.modules.trust import shared_context
 from ecpds.transfer.contract import Surroundings, Target
 from ecpds.transfer.proxies import Proxy, parse_proxy
 from ecpds.transfer.sockets import open_socket, statistics
@@ -322,10 +322,7 @@ def _may_need_tls(target: Target, options: HttpOptions) -> bool:
 async def _context(target: Target, options: HttpOptions, around: Surroundings) -> ssl.SSLContext:
     verify = target.tls.verify and options.ssl_validation
     trust = replace(target.tls, verify=verify)
-    context = await around.threads.run("disk", client_context, trust, minimum=options.least_tls)
-    if not options.strict:
-        context.check_hostname = False
-    return context
+    return await shared_context(around, trust, minimum=options.least_tls, check_host=options.strict)
 
 
 async def _connector(

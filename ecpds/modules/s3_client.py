@@ -246,7 +246,9 @@ class S3Client:
         known = self._regions.get(bucket, "")
         if not known:
             fact = f"region {bucket}"
-            known = self._around.memory.recall(_MEMORY, self._target.host_name, fact)
+            is_told = self._options.region and not self._options.cross_region
+            memory, host = self._around.memory, self._target.host_name
+            known = "" if is_told else memory.recall(_MEMORY, host, fact)
             known = self._regions[bucket] = known or self.endpoint.first_region
         return known
 
@@ -263,7 +265,7 @@ class S3Client:
             )
         self._regions[call.bucket] = told
         fact = f"region {call.bucket}"
-        self._around.memory.keep(_MEMORY, self._target.host_name, fact, told)
+        self._around.memory.keep(_MEMORY, self._target.host_name, fact, told, lasting=True)
         raise _Again
 
     # --- failures ---------------------------------------------------------------------------

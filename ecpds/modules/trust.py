@@ -13,6 +13,7 @@ import os
 import re
 import ssl
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from ecpds.model.errors import (
@@ -24,6 +25,7 @@ from ecpds.model.errors import (
     RemoteTimeout,
 )
 from ecpds.transfer.contract import Identity, Surroundings, Target, TlsTrust
+from ecpds.transfer.memory import Made
 from ecpds.transfer.sockets import open_socket
 
 VERSIONS: Final = {
@@ -95,6 +97,50 @@ def client_context(trust: TlsTrust, *, minimum: str = "TLS") -> ClientContext:
     if trust.client_certificate:
         _load_own(context, trust.client_certificate)
     return context
+
+
+async def shared_context(
+    around: Surroundings, trust: TlsTrust, *, minimum: str = "TLS", check_host: bool = True
+) -> ClientContext:
+    """Return the context of all sessions with that trust; making one takes 30 ms.
+
+    A file that was replaced is read again; the authorities of the system are after an hour.
+    Raises RemoteConfig as `client_context` does.
+    """
+    key = (trust, minimum, check_host)
+    if not (_is_path(trust.ca) or _is_path(trust.client_certificate)):
+        found: ClientContext | None = around.made.find(key)
+        if found is not None:
+            return found
+    return await around.threads.run("disk", _shared, around.made, key)
+
+
+def _shared(made: Made, key: tuple[TlsTrust, str, bool]) -> ClientContext:
+    trust, minimum, check_host = key
+    full = (*key, _stamp(trust.ca), _stamp(trust.client_certificate))
+    plain = full[3:] == ((), ())
+    context: ClientContext | None = made.find(key if plain else full)
+    if context is None:
+        context = client_context(trust, minimum=minimum)
+        if not check_host:
+            context.check_hostname = False
+        made.keep(key if plain else full, context)
+    return context
+
+
+def _is_path(text: str) -> bool:
+    return bool(text) and "-----BEGIN" not in text
+
+
+def _stamp(text: str) -> tuple[int, ...]:
+    """Return what changes with a file; nothing for a text."""
+    if not _is_path(text):
+        return ()
+    try:
+        state = Path(text).stat()
+    except OSError:
+        return (0,)  # told when it is loaded
+    return (state.st_ino, state.st_mtime_ns, state.st_size)
 
 
 def _version(text: str) -> ssl.TLSVersion:
@@ -170,7 +216,7 @@ async def certificate_of(
     Raises RemoteError with phase resolve, connect or tls.
     """
     trust = unverified(target).tls
-    context = await around.threads.run("disk", client_context, trust, minimum=minimum)
+    context = await shared_context(around, trust, minimum=minimum)
     sock = await open_socket(target, port, around)
     transport: asyncio.Transport | None = None
     try:

@@ -26,7 +26,7 @@ from ecpds.model.entry import Entry
 from ecpds.model.errors import Unsupported
 from ecpds.model.options import OptionFamily
 from ecpds.model.secret import Secret
-from ecpds.transfer.memory import Memory
+from ecpds.transfer.memory import Made, Memory
 from ecpds.transfer.meter import Meter
 from ecpds.transfer.proxies import Proxy
 from ecpds.transfer.sockets import Addresses, SocketTuning
@@ -121,6 +121,7 @@ class Surroundings:
     clock: Clock
     addresses: Addresses = field(default_factory=Addresses)
     memory: Memory = field(default_factory=Memory)
+    made: Made = field(default_factory=Made)
     syncs: Syncs = field(default_factory=Syncs)
     key_directories: tuple[str, ...] = ()  # where hosts' options may name private key files
     egress_allow: tuple[str, ...] = ()  # private networks to which links may lead

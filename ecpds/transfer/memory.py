@@ -8,9 +8,11 @@ Spec: transfer-modules.md section 1, "write-back": such state never goes into th
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Final
 
 LIMIT: Final = 10_000
 """Facts that are kept; the oldest goes first."""
@@ -51,3 +53,40 @@ class Memory:
         """Return the lasting facts that are new since the last call."""
         learned, self._learned = self._learned, {}
         return [(*key, value) for key, value in learned.items()]
+
+
+MADE: Final = 256
+"""Values that are kept; the one that was not used for longest goes first."""
+
+RENEWED: Final = 3600.0
+"""Seconds after which a value is made anew, with what the disk holds by then."""
+
+
+class Made:
+    """Values that take long to make, such as TLS contexts, by a key that tells all about them.
+
+    Any thread may use it; a value that two want at the same moment may be made twice.
+    """
+
+    def __init__(self, limit: int = MADE, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._values: OrderedDict[Hashable, tuple[float, Any]] = OrderedDict()
+
+    def find(self, key: Hashable) -> Any:
+        """Return the value, None when there is none or it is too old."""
+        with self._lock:
+            made_at, value = self._values.get(key, (0.0, None))
+            if value is None or self._monotonic() - made_at > RENEWED:
+                return None
+            self._values.move_to_end(key)
+            return value
+
+    def keep(self, key: Hashable, value: object) -> None:
+        """Keep a new value."""
+        with self._lock:
+            self._values[key] = (self._monotonic(), value)
+            self._values.move_to_end(key)
+            if len(self._values) > self._limit:
+                self._values.popitem(last=False)

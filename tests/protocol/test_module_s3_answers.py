@@ -61,7 +61,7 @@ async def put(module: S3Module) -> int:
 
 
 async def test_the_region_is_learnt_and_remembered() -> None:
-    """From the refusal; another session knows it."""
+    """From the refusal; another session knows it, and the next start of the daemon."""
     async with ScriptedHttp() as server:
         refusal = error(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>")
         fine = answer(200, ETag='"x"')
@@ -75,6 +75,12 @@ async def test_the_region_is_learnt_and_remembered() -> None:
             async with session(server) as module:
                 assert await put(module) == 7
         assert scopes(server) == ["us-east-1", "eu-west-1", "eu-west-1"]
+        facts = server.around.memory.learned()
+        assert facts == [("s3", "scripted", "region bkt", "eu-west-1")]
+        server.around.memory.restore(facts)
+        async with session(server, region="us-west-2") as module:
+            with pytest.raises(RemoteConfig, match="us-west-2"):  # the operator's word wins
+                await put(module)
 
 
 async def test_a_wrong_region_is_told_unless_it_may_be_followed() -> None:
