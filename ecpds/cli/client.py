@@ -64,20 +64,21 @@ class Client:
         body: Any = None,
         query: Mapping[str, Any] | None = None,
         match: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Send one request below `/api/v2`; return the decoded answer, None for 204.
 
         `match` is the If-Match header, `*` changes an object whatever its version.
         """
-        headers = {"If-Match": match} if match else {}
+        given = dict(headers or {}) | ({"If-Match": match} if match else {})
         data = b""
         if body is not None:
             data = json.dumps(body, default=str).encode()
-            headers["Content-Type"] = "application/json"
+            given["Content-Type"] = "application/json"
         if data or method not in {"GET", "DELETE"}:
-            headers["Content-Length"] = str(len(data))
+            given["Content-Length"] = str(len(data))
         response = self._request(
-            method, _address(path, query), headers, [data] if data else [],
+            method, _address(path, query), given, [data] if data else [],
             again=method in REPEATABLE,
         )  # fmt: skip
         return self._answer(response)
@@ -100,6 +101,13 @@ class Client:
         else:
             headers["Content-Length"] = str(form.length)
         return self._answer(self._request("POST", API + path, headers, form, again=False))
+
+    def append(self, path: str, offset: int, size: int, blocks: Iterable[bytes]) -> Any:
+        """Send `size` bytes to an upload behind `offset`, once; return the decoded answer."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        address = _address(path, {"offset": offset})
+        response = self._send("PATCH", address, headers, blocks)
+        return self._answer(response)
 
     def download(self, path: str) -> Generator[bytes, None, None]:
         """Yield content block by block; CommandError when fewer bytes come than were promised."""
@@ -257,9 +265,11 @@ class Client:
         return data
 
 
-def connect(args: Namespace, timeout: float | None = None) -> Client:
+def connect(args: Namespace, timeout: float | None = None, retry: Retry | None = None) -> Client:
     """Return a client for the arguments; `timeout` in seconds replaces `--timeout`."""
-    return Client(find(args), timeout=timeout or args.timeout or ANSWER_TIME, retry=args.retry)
+    return Client(
+        find(args), timeout=timeout or args.timeout or ANSWER_TIME, retry=retry or args.retry
+    )
 
 
 def tls_context(access: Access) -> ssl.SSLContext:

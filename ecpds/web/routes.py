@@ -64,6 +64,7 @@ class Route:
     status: int = 200
     body_limit: int = BODY_LIMIT
     services: tuple[str, ...] = ()  # of v1: what a user of it must be allowed
+    creates: bool = False  # 201 when it was not there, 200 when it was
     needs_match: bool = False  # If-Match is required when the object exists
 
     @property

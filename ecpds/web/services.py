@@ -24,6 +24,7 @@ from ecpds.engine.operations.roles import RoleOperations
 from ecpds.engine.operations.site import SiteOperations
 from ecpds.engine.operations.subscribers import SubscriberOperations
 from ecpds.engine.operations.transfers import TransferOperations
+from ecpds.engine.operations.uploads import UploadOperations
 from ecpds.engine.operations.webhooks import WebhookOperations
 from ecpds.engine.operations.wis2 import Wis2Operations
 from ecpds.engine.supervisor import Engine
@@ -63,6 +64,7 @@ class Services:
     again: Again
     routes: tuple[Route, ...] = field(default=())
     reload: Callable[[], str] = field(default=lambda: "nothing can be reloaded here")
+    uploads: UploadOperations = field(init=False)
     groups: GroupOperations = field(init=False)
     jobs: JobOperations = field(init=False)
     products: ProductOperations = field(init=False)
@@ -84,6 +86,7 @@ class Services:
     webhooks: WebhookOperations = field(init=False)
 
     def __post_init__(self) -> None:
+        self.uploads = UploadOperations(self.engine, self.files)
         self.groups = GroupOperations(self.engine)
         self.jobs = JobOperations(self.engine, self.transfers)
         self.products = ProductOperations(self.engine)

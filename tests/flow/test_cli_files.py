@@ -591,3 +591,23 @@ def test_half_a_file_is_no_file(tmp_path: Path) -> None:
         assert "HTTP 500" in cli("transfer", "list", code=1, environment=where).error
     with scripted(tells(b"SSH-2.0-x\r\n")) as where:
         cli("transfer", "list", code=8, environment=where)
+
+
+def test_a_push_goes_on_and_several_go_side_by_side(cli: Cli, local: Callable[..., str]) -> None:
+    """What an earlier `--resume` sent is not sent again; results come in the order of the words."""
+    name = local("large.bin", os.urandom(3 * MIB))
+    first = cli("push", "MET", name, "--resume", "--checksum", "sha256", "--output", "json").json
+    content = (cli.folder / name).read_bytes()
+    assert first["sha256"] == hashlib.sha256(content).hexdigest()
+    assert cli("push", "MET", name, "--resume", code=5).error  # a duplicate; its bytes stay
+    again = cli("push", "MET", name, "--resume", "--force", "--output", "json").json
+    assert (again["updated"], again["bytes"]) == (True, 3 * MIB)
+    assert "cannot be resumed" in cli("push", "MET", "-", "--target", "t", "--resume", code=2).error
+
+    names = [local(f"side/{number:02}.bin", b"x" * number) for number in range(12)]
+    rows = cli("push", "MET", *names, "--target", "side/", "--parallel", "5", "--output", "json")
+    assert [(one["file"], one["bytes"]) for one in rows.lines] == [
+        (name, number) for number, name in enumerate(names)
+    ]
+    assert cli("push", "MET", *names, "--target", "side/", code=5).error
+    assert "1 to 16" in cli("push", "MET", name, "--parallel", "99", code=2).error

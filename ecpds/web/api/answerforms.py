@@ -77,6 +77,10 @@ FORMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "Submitted": ("", {
         "data_file": "DataFile", "transfers": "[Transfer]", "updated": "flag", "skipped": "flag",
     }),
+    "Upload": ("", {
+        "name": "text", "destination": "text", "received": "int", "used": "time",
+        "expires": "time",
+    }),
     "BatchItem": ("", {"status": "int", "submitted": "Submitted?", "problem": "object?"}),
     "BatchAnswer": ("", {"items": "[BatchItem]"}),
     "Destination": ("Destination", _STATUS),

@@ -19,7 +19,7 @@ from ecpds.model.destination import Alias, Destination
 from ecpds.model.destmeta import MetadataField
 from ecpds.model.host import Host
 from ecpds.model.secret import Secret
-from ecpds.web.api import acquire, host_bench, roles, ruleforms, schemas
+from ecpds.web.api import acquire, host_bench, roles, ruleforms, schemas, uploads
 from ecpds.web.api.answerforms import FORMS
 from ecpds.web.errors import TITLES
 from ecpds.web.rights import OPEN
@@ -75,6 +75,8 @@ BODIES: Final[Mapping[str, type]] = {
     "AcquireRequest": acquire.AcquireRequest,
     "ListRequest": acquire.ListRequest,
     "Role": roles.RoleSpec,
+    "UploadRequest": uploads.UploadRequest,
+    "UploadSubmission": uploads.UploadSubmission,
     "PreviewRequest": host_bench.PreviewRequest,
 }
 _FORM: Final = re.compile(r"(\[?)(\w+)(\]?)(\??)")
@@ -171,6 +173,9 @@ def _parameter(query: Query) -> Schema:
 
 
 def _body(route: Route) -> Schema:
+    if route.body == "bytes":
+        binary = {"schema": {"type": "string", "format": "binary"}}
+        return {"content": {"application/octet-stream": binary}}
     content: Schema = {"application/json": {"schema": _named(route.body, "")}}
     if route.body_limit == UNLIMITED:
         form = {
@@ -199,7 +204,7 @@ def _responses(route: Route) -> Schema:
         codes += _MATCHED
     if route.path.startswith("/api/v2/hosts/") and "/actions/" in route.path:
         codes += _REMOTE
-    if route.body_limit == UNLIMITED:
+    if route.body_limit == UNLIMITED or route.answer in {"Submitted", "Upload"}:
         codes.append(507)
     if route.answer == "bytes":
         codes.append(416)
@@ -214,9 +219,9 @@ def _responses(route: Route) -> Schema:
 def _successes(route: Route) -> set[int]:
     """Return the statuses of answers that are no problems."""
     found = {route.status}
-    if route.method == "PUT" and route.needs_match:
+    if (route.method == "PUT" and route.needs_match) or route.creates:
         found.add(201)  # it was not there
-    if route.status == 201 and (DRY_RUN in route.query or route.body_limit == UNLIMITED):
+    if route.status == 201 and (DRY_RUN in route.query or route.answer == "Submitted"):
         found.add(200)  # only tried, or skipped
     if route.answer == "bytes":
         found.add(206)

@@ -51,7 +51,7 @@ async def post(call: Call) -> web.StreamResponse:
         submission = _submission(call, texts, name)
         taken, upload = upload, None  # from here on it belongs to the operation
         registered = await call.services.files.submit(submission, taken)
-        return _with_location(await _told(call, registered))
+        return await told(call, registered)
     finally:
         if upload is not None:
             upload.discard()
@@ -71,7 +71,7 @@ async def _receive(call: Call, form: Multipart, texts: Mapping[str, str]) -> Upl
     """Stream the content into a new object; stop at the first byte that is too many."""
     limit = None
     if "destination" in texts:
-        _check_right(call, texts["destination"])
+        check_right(call, texts["destination"])
         entry = call.services.core.snapshot.destination(texts["destination"])
         limit = entry.destination.max_file_size
     length = call.request.content_length
@@ -96,7 +96,7 @@ def _too_large(texts: Mapping[str, str], limit: int) -> TooLarge:
     return TooLarge(f"Destination {texts['destination']} accepts at most {limit} bytes")
 
 
-def _check_right(call: Call, destination: str) -> None:
+def check_right(call: Call, destination: str) -> None:
     """Raise NotFound or Denied unless the caller may put files there."""
     if destination not in call.services.core.snapshot.destinations:
         if call.caller.may_everywhere(WRITE):
@@ -110,14 +110,24 @@ def _submission(call: Call, texts: Mapping[str, str], name: str) -> Submission:
     wanted = decode(SubmissionFields, _document(texts), Where())
     if not wanted.destination:
         raise InputError("destination is missing", pointer="destination")
-    _check_right(call, wanted.destination)
+    return wanted_submission(call, wanted, wanted.destination, name)
+
+
+def wanted_submission(
+    call: Call, wanted: SubmissionFields, destination: str, name: str
+) -> Submission:
+    """Return what is asked for a file of that name, the right to put it there checked."""
+    check_right(call, destination)
     target = wanted.target or name
     if target.endswith("/"):
         target += name
     if not target:
         raise InputError("target is missing, and the file has no name", pointer="target")
     _check_normal(target)
-    return replace(submission_of(call, wanted), target=target, original=wanted.original or name)
+    return replace(
+        submission_of(call, wanted), destination=destination, target=target,
+        original=wanted.original or name,
+    )  # fmt: skip
 
 
 def _check_normal(target: str) -> None:
@@ -189,7 +199,7 @@ async def registered(call: Call, wanted: RegisterRequest, *names: str) -> list[s
     if not wanted.source:
         raise InputError("source is missing", pointer="source")
     for name in names:
-        _check_right(call, name)
+        check_right(call, name)
         _check_source(call, wanted, name)
     base = submission_of(call, wanted)
     target = wanted.target or wanted.source.rstrip("/").rpartition("/")[2]
@@ -222,6 +232,11 @@ def _with_location(document: shown.Document) -> web.StreamResponse:
     status = 200 if document["skipped"] else 201
     location = f"/api/v2/files/{document['data_file']['id']}"
     return answers.as_json(document, status=status, headers={"Location": location})
+
+
+async def told(call: Call, registered: Registered) -> web.StreamResponse:
+    """Answer with the data file and its transfers."""
+    return _with_location(await _told(call, registered))
 
 
 async def _told(call: Call, registered: Registered) -> shown.Document:
