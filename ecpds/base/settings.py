@@ -343,6 +343,9 @@ class ApiSettings:
 
     password_login: bool = opt(False, "Web users may use Basic on the API.")
     requests_per_minute: int = opt(6000, "For each token.", low=1)
+    cors_allow_origin: tuple[str, ...] = opt(
+        (), "Origins whose pages may call the API with a token, such as https://ops.example.org."
+    )
     v1: ApiV1Settings = opt(ApiV1Settings(), "The calls of OpenECPDS below /ecpds/v1.")
 
 

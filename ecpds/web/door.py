@@ -19,6 +19,7 @@ from aiohttp.typedefs import Middleware
 
 from ecpds.base.logs import get_logger, log_context
 from ecpds.model.errors import Denied, EcpdsError, Unauthenticated
+from ecpds.web import cors
 from ecpds.web.apiv1 import envelope
 from ecpds.web.call import Call
 from ecpds.web.csrf import FIELD, HEADER, SAFE, check_csrf, check_origin
@@ -189,6 +190,9 @@ class Door:
         return answer
 
     async def _answered(self, request: web.Request, handler: Next) -> web.StreamResponse:
+        asked = cors.preflight(request, self._services.core.settings.api.cors_allow_origin)
+        if asked is not None:
+            return asked
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -251,6 +255,9 @@ class Door:
 
     async def dress(self, request: web.Request, answer: web.StreamResponse) -> None:
         """Add the headers that every answer has, before its head goes out."""
+        allowed = self._services.core.settings.api.cors_allow_origin
+        if allowed:
+            answer.headers.update(cors.fields(request, allowed))
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
         answer.headers.setdefault("X-Request-Id", request.get(_ID, ""))

@@ -453,3 +453,30 @@ async def test_versions_are_open(tmp_path: Path) -> None:
         answer = await hub.client().get("/api")
         assert answer.json["versions"][0]["path"] == "/api/v2"
         assert json.loads(answer.body)["release"]
+
+
+async def test_pages_of_other_origins_need_to_be_allowed(tmp_path: Path) -> None:
+    origin = "https://ops.example.org"
+    asked = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+    async with rig(tmp_path / "off") as hub:
+        assert (await hub.client().call("OPTIONS", "/hosts", headers=asked)).status == 405
+        answer = await hub.admin.get("/hosts", headers={"Origin": origin})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    async with rig(tmp_path / "on", api=ApiSettings(cors_allow_origin=(origin,))) as hub:
+        before = await hub.client().call("OPTIONS", "/hosts", headers=asked)
+        assert (before.status, before.headers["Access-Control-Allow-Origin"]) == (204, origin)
+        assert "PATCH" in before.headers["Access-Control-Allow-Methods"]
+        assert "If-Match" in before.headers["Access-Control-Allow-Headers"]
+        answer = await hub.admin.get("/hosts", headers={"Origin": origin})
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
+        assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+        assert answer.headers["Vary"] == "Origin"
+        refused = await hub.client().get("/hosts", headers={"Origin": origin})
+        assert (refused.status, refused.headers["Access-Control-Allow-Origin"]) == (401, origin)
+        other = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+        assert (await hub.client().call("OPTIONS", "/hosts", headers=other)).status == 405
+        answer = await hub.admin.get("/hosts", headers={"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        page = await hub.client().get("/login", headers={"Origin": origin})
+        assert "Access-Control-Allow-Origin" not in page.headers

@@ -437,3 +437,41 @@ async def test_a_body_of_another_type(tmp_path: Path) -> None:
             "/files", data=json.dumps({"a": 1}), headers={"Content-Type": "text/csv"}
         )
         assert (answer.status, answer.json["code"]) == (415, "media-type")
+
+
+async def test_files_and_transfers_are_searched_ordered_and_counted(tmp_path: Path) -> None:
+    async with rig(tmp_path) as hub:
+        await hub.node.destination("NORTH")
+        await hub.node.destination("SOUTH")
+        for number, (name, size) in enumerate((("b.grib", 30), ("a.grib", 10), ("c.txt", 20))):
+            place = "SOUTH" if number == 2 else "NORTH"
+            await hub.admin.upload(bytes(size), name, destination=place, priority=str(50 - number))
+        for query, wanted in (
+            ("q=*.grib&sort=name", ["a.grib", "b.grib"]),
+            ("sort=-size", ["b.grib", "c.txt", "a.grib"]),
+            ("q=size>=20", ["c.txt", "b.grib"]),
+            ("q=name!=a*", ["c.txt", "b.grib"]),
+        ):
+            answer = await hub.admin.get(f"/files?{query}&count=true")
+            assert [one["name"] for one in answer.items] == wanted, query
+            assert answer.json["total"] == len(wanted)
+        walked, cursor = [], ""
+        while True:
+            page = (await hub.admin.get(f"/files?sort=size&limit=1{cursor}")).json
+            walked += [one["size"] for one in page["items"]]
+            if page["next_cursor"] is None:
+                break
+            cursor = f"&cursor={page['next_cursor']}"
+        assert walked == [10, 20, 30]
+        first = (await hub.admin.get("/transfers?sort=priority,-id&limit=2")).json
+        assert [one["priority"] for one in first["items"]] == [48, 49]
+        rest = await hub.admin.get(
+            f"/transfers?sort=priority,-id&limit=2&cursor={first['next_cursor']}"
+        )
+        assert [one["target"] for one in rest.items] == ["b.grib"]
+        assert (await hub.admin.get("/transfers?sort=colour")).status == 400
+        for path in ("/files?q=colour=1", "/files?sort=-", "/transfers?sort=id&cursor=MQ"):
+            assert (await hub.admin.get(path)).status == 400, path
+        south = await hub.as_user("sue", Role.VIEWER, "SOUTH")
+        assert (await south.get("/files?count=true&sort=name")).json["total"] == 1
+        assert [one["target"] for one in (await south.get("/transfers?sort=id")).items] == ["c.txt"]

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from ecpds.engine.operations.files import FileView
-from ecpds.model.errors import NotFound
+from ecpds.model import filequery, query
+from ecpds.model.errors import InputError, NotFound
 from ecpds.store import copies
 from ecpds.web import shown
-from ecpds.web.api import answers, batch, upload
+from ecpds.web.api import answers, batch, lists, upload
 from ecpds.web.api.content import send
 from ecpds.web.call import Call
-from ecpds.web.routes import BODY_LIMIT, DRY_RUN, FIELDS, PAGED, UNLIMITED, Query, Route
+from ecpds.web.errors import Refused
+from ecpds.web.routes import BODY_LIMIT, DRY_RUN, FIELDS, LISTED, UNLIMITED, Query, Route
 
 READ: Final = "files:read"
 WRITE: Final = "files:write"
 ALL: Final = "/api/v2/files"
 ONE: Final = ALL + "/{file}"
+LOOK: Final = 1000  # rows of the store at a time, to be put in order or counted
 MOST_LOOKS: Final = 20  # pages of the store that one page of a scoped caller may take
 
 
@@ -49,28 +52,70 @@ def _may_see(call: Call, view: FileView) -> bool:
 
 
 async def index(call: Call) -> web.StreamResponse:
-    """List data files, newest first."""
+    """List data files, newest first, or in the order of `sort`."""
+    read = _Reader(call)
+    if call.texts("sort"):
+        return await _sorted(call, read)
     limit, before = call.limit, call.before
-    deleted = None if call.flag("deleted") else False
-    since, until = call.time("since"), call.time("until")
+    total = {}
+    if call.flag("count"):
+        total = lists.total_of(call, len(await _all(read, lists.MOST_COUNTED)))
     found: list[FileView] = []
     for _ in range(MOST_LOOKS):
-        rows = await call.services.files.page(
-            limit=limit + 1,
-            before=before,
-            name=call.text("name") or None,
-            deleted=deleted,
-            since=since,
-            until=until,
-        )
-        found += [row for row in rows if _may_see(call, row)]
-        if len(found) > limit or len(rows) <= limit:
+        rows, before = await read.some(limit + 1, before)
+        found += rows
+        if len(found) > limit or before is None:
             break
-        before = rows[-1].file.id
-    else:
-        return answers.page(call, [shown.file_view(view) for view in found[:limit]], before)
-    after = found[limit - 1].file.id if len(found) > limit else None
-    return answers.page(call, [shown.file_view(view) for view in found[:limit]], after)
+    after = before if len(found) <= limit else found[limit - 1].file.id
+    return answers.page(call, [shown.file_view(view) for view in found[:limit]], after, total)
+
+
+async def _all(read: _Reader, most: int) -> list[FileView]:
+    """Return all that fits, at least one more than `most` when there is more."""
+    found: list[FileView] = []
+    before: int | None = None
+    for _ in range(most // LOOK + MOST_LOOKS):
+        rows, before = await read.some(LOOK, before)
+        found += rows
+        if before is None or len(found) > most:
+            break
+    return found
+
+
+class _Reader:
+    """Reads what a request asks for, newest first, piece by piece."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        try:
+            self._search = query.parse(call.text("q"), filequery.KEYS, "name")
+        except InputError as error:
+            raise Refused(400, "bad-parameter", f"q: {error.message}", pointer="q") from None
+        self._given: dict[str, Any] = {
+            "name": call.text("name") or None,
+            "deleted": None if call.flag("deleted") else False,
+            "since": call.time("since"),
+            "until": call.time("until"),
+        }
+
+    async def some(self, limit: int, before: int | None) -> tuple[list[FileView], int | None]:
+        """Return what fits of the next `limit` rows, and where to go on; None: that was all."""
+        call = self._call
+        rows = await call.services.files.page(limit=limit, before=before, **self._given)
+        fitting = [
+            row for row in rows
+            if _may_see(call, row) and filequery.matches(self._search, row.file)
+        ]  # fmt: skip
+        return fitting, rows[-1].file.id if len(rows) == limit else None
+
+
+async def _sorted(call: Call, read: _Reader) -> web.StreamResponse:
+    """Put all that fits in order; Refused (400) when there is too much."""
+    found = await _all(read, lists.MOST_SORTED)
+    if len(found) > lists.MOST_SORTED:
+        raise lists.too_many()
+    chosen, after = lists.ordered(call, [shown.file_view(view) for view in found])
+    return answers.page(call, chosen, after, lists.total_of(call, len(found)))
 
 
 async def get(call: Call) -> web.StreamResponse:
@@ -135,7 +180,7 @@ _DIGESTS: Final = Query(
 )
 
 ROUTES: Final = (
-    Route(method="GET", path=ALL, right=READ, handle=index, query=(*PAGED, *_FILTERS),
+    Route(method="GET", path=ALL, right=READ, handle=index, query=(*LISTED, *_FILTERS),
           summary="Data files, newest first.", answer="[DataFile]"),
     Route(method="POST", path=ALL, right=WRITE, handle=upload.post, body="Submission",
           body_limit=UNLIMITED, status=201, answer="Submitted",

@@ -19,6 +19,7 @@ from ecpds.web.errors import Refused
 from ecpds.web.shown import Document
 
 MOST_COUNTED: Final = 10_000
+MOST_SORTED: Final = 5_000  # rows of the store that are put in order
 MOST_ORDERS: Final = 5  # fields in `sort`
 _SIZES: Final = ("size", "bytes")
 
@@ -145,6 +146,20 @@ def _opened(text: str, orders: Sequence[Order]) -> list[Any]:
     ):
         raise Refused(400, "bad-parameter", "cursor: it belongs to another order")
     return found
+
+
+def ordered(call: Call, items: Sequence[Document]) -> tuple[list[Document], str | None]:
+    """Return the page of objects with ids in the order of `sort`, and what its cursor holds."""
+    orders = orders_of(call, items)
+    named = [(f"{one['id']:020d}", one) for one in items]
+    chosen, after = cut(call, named, orders)
+    return [document for _, document in chosen], after
+
+
+def too_many() -> Refused:
+    """Return the refusal to order more than we hold at once."""
+    message = f"sort: more than {MOST_SORTED} fit, ask for fewer with the other filters"
+    return Refused(400, "bad-parameter", message, pointer="sort")
 
 
 def total_of(call: Call, count: int) -> Document:

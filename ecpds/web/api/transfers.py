@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -18,18 +18,19 @@ from ecpds.model.transfer import Transfer
 from ecpds.store import history as steps
 from ecpds.store import transfers
 from ecpds.web import shown
-from ecpds.web.api import answers
+from ecpds.web.api import answers, lists
 from ecpds.web.api.content import send
 from ecpds.web.api.schemas import Nothing, PriorityRequest, TransferChange
 from ecpds.web.call import Call
 from ecpds.web.errors import Refused
-from ecpds.web.routes import COUNT, DRY_RUN, FIELDS, FIND, PAGED, Query, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, LISTED, Query, Route
 
 READ: Final = "transfers:read"
 WRITE: Final = "transfers:write"
 OPERATE: Final = "transfers:operate"
 ALL: Final = "/api/v2/transfers"
 ONE: Final = ALL + "/{transfer}"
+LOOK: Final = 1000  # rows of the store at a time, to be put in order
 MOST_LOOKS: Final = 20  # pages of the store that one page of a scoped caller may take
 
 Act = Callable[[TransferOperations, int, Actor], Awaitable[Transfer]]
@@ -62,41 +63,72 @@ def _statuses(call: Call) -> list[TransferStatus]:
 
 
 async def index(call: Call) -> web.StreamResponse:
-    """List transfers, newest first."""
-    limit, before = call.limit, call.before
+    """List transfers, newest first, or in the order of `sort`."""
     name = call.text("destination") or None
     if name is not None:
         call.caller.check(READ, name)
         call.services.core.snapshot.destination(name)
-    statuses, target, host = _statuses(call), call.text("target"), call.text("host")
-    since, until = call.time("since"), call.time("until")
-    deleted = None if call.flag("deleted") else False
-    search, now = _search(call), call.services.core.clock.now()
+    read = _Reader(call, name)
+    if call.texts("sort"):
+        return await _sorted(call, read)
+    limit, before = call.limit, call.before
     found: list[Transfer] = []
     for _ in range(MOST_LOOKS):
-        rows = await call.services.core.store.read(
-            transfers.page,
-            limit=limit + 1,
-            before=before,
-            destination=name,
-            statuses=statuses,
-            target=target or None,
-            host=host or None,
-            since=since,
-            until=until,
-            deleted=deleted,
-        )
-        found += [
-            row
-            for row in rows
-            if call.caller.may_on(READ, row.destination) and transferquery.matches(search, row, now)
-        ]
-        if len(found) > limit or len(rows) <= limit:
+        rows, before = await read.some(limit + 1, before)
+        found += rows
+        if len(found) > limit or before is None:
             break
-        before = rows[-1].id
     else:
         return await _page(call, found[:limit], before)
     return await _page(call, found[:limit], found[limit - 1].id if len(found) > limit else None)
+
+
+class _Reader:
+    """Reads what a request asks for, newest first, piece by piece."""
+
+    def __init__(self, call: Call, destination: str | None) -> None:
+        self._call = call
+        self._search, self._now = _search(call), call.services.core.clock.now()
+        self._given: dict[str, Any] = {
+            "destination": destination,
+            "statuses": _statuses(call),
+            "target": call.text("target") or None,
+            "host": call.text("host") or None,
+            "since": call.time("since"),
+            "until": call.time("until"),
+            "deleted": None if call.flag("deleted") else False,
+        }
+
+    async def some(self, limit: int, before: int | None) -> tuple[list[Transfer], int | None]:
+        """Return what fits of the next `limit` rows, and where to go on; None: that was all."""
+        caller, store = self._call.caller, self._call.services.core.store
+        rows = await store.read(transfers.page, limit=limit, before=before, **self._given)
+        fitting = [
+            row
+            for row in rows
+            if caller.may_on(READ, row.destination)
+            and transferquery.matches(self._search, row, self._now)
+        ]
+        return fitting, rows[-1].id if len(rows) == limit else None
+
+
+async def _sorted(call: Call, read: _Reader) -> web.StreamResponse:
+    """Put all that fits in order; Refused (400) when that is too much."""
+    found: list[Transfer] = []
+    before: int | None = None
+    for _ in range(MOST_LOOKS):
+        rows, before = await read.some(LOOK, before)
+        found += rows
+        if len(found) > lists.MOST_SORTED:
+            raise lists.too_many()
+        if before is None:
+            break
+    else:
+        raise lists.too_many()
+    now, restricted = call.services.core.clock.now(), call.caller.is_restricted
+    items = [shown.transfer(one, now, restricted=restricted) for one in found]
+    chosen, after = lists.ordered(call, items)
+    return answers.page(call, chosen, after, lists.total_of(call, len(items)))
 
 
 def _search(call: Call) -> query.Search:
@@ -249,7 +281,7 @@ _FILTERS: Final = (
 )
 
 ROUTES: Final = (
-    Route(method="GET", path=ALL, right=READ, handle=index, query=(*PAGED, FIND, COUNT, *_FILTERS),
+    Route(method="GET", path=ALL, right=READ, handle=index, query=(*LISTED, *_FILTERS),
           summary="Transfers, newest first.", answer="[Transfer]"),
     Route(method="GET", path=ONE, right=READ, handle=get, summary="One transfer.",
           query=(FIELDS,), answer="Transfer"),

@@ -54,6 +54,8 @@ class UploadSubmission(SubmissionFields):
 def _name(call: Call) -> str:
     name = call.name("upload")
     if not NAME.fullmatch(name):
+        if call.request.method != "PUT":  # no upload can have that name
+            raise NotFound("there is no such upload")
         raise InvalidName("an upload is named by 8 to 64 letters, digits, - and _", pointer="name")
     return name
 
