@@ -1,7 +1,7 @@
 """Writes what happened without making a client wait: downloads, refusals, logouts.
 
 What a client was promised never goes through here; a kill loses at most the records of the last
-milliseconds.  The queue is bounded: a caller that finds it full writes for itself.
+hundredths of a second.  The queue is bounded: a caller that finds it full writes for itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ Act = Callable[[Connection, Memory], Any]
 log = get_logger(__name__)
 
 MOST_WAITING: Final = 2_000
+GATHERED_FOR: Final = 0.02
+"""Seconds between two writes, the first of a burst is done at once: a client that fetches small
+files one by one would else have a commit for each of them."""
 MOST_REMEMBERED: Final = 4_096  # rows
 BATCH: Final = 64  # records of one write call: it holds up the others of the same commit
 
@@ -35,6 +38,7 @@ class Recorder:
         self._store = store
         self._waiting: deque[Act] = deque()
         self._some = asyncio.Event()
+        self._hurry = asyncio.Event()  # somebody waits
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_running = False
@@ -76,12 +80,23 @@ class Recorder:
                 await self._some.wait()
                 self._some.clear()
                 await self._drain()
+                await self._gather()
         finally:
             self._is_running = False
+
+    async def _gather(self) -> None:
+        """Let some records come together."""
+        self._hurry.clear()
+        try:
+            async with asyncio.timeout(GATHERED_FOR):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
 
     async def flush(self) -> None:
         """Return when everything that waits now is written."""
         if self._is_running:
+            self._hurry.set()
             await self._idle.wait()
         else:
             await self._drain()

@@ -45,6 +45,9 @@ MOST_OWN: Final = 1_000
 MOST_REFUSALS: Final = 100
 """Refused operations of one session that are told as DEA events."""
 
+DEEP: Final = 8
+"""Directories above a new file up to which a look at each of them does not hold up the others."""
+
 Ended = Callable[["PortalSession"], None]
 
 
@@ -323,14 +326,15 @@ class PortalSession(Session):
         return await self._services.keeping.room(self.profile.user.login, self.terms, size)
 
     async def _prepared(self, order: Order, offset: int, may_make: bool | None) -> Prepared:
-        """Look whether the upload may begin: here for a key, which takes three seeks."""
+        """Look whether the upload may begin: here, as it takes a few seeks, if not by date."""
         store = self._services.core.store
-        is_key = self.protocol is Protocol.S3
         look = partial(
             uploads.prepare, order=order, login=self.profile.user.login,
-            now=self._services.core.clock.now(), offset=offset, both=is_key, may_make=may_make,
+            now=self._services.core.clock.now(), offset=offset,
+            both=self.protocol is Protocol.S3, may_make=may_make,
         )  # fmt: skip
-        if is_key and may_make and not order.entry.destination.group_by_date:
+        is_flat = order.target.count("/") <= DEEP or self.protocol is Protocol.S3
+        if is_flat and not order.entry.destination.group_by_date:
             return store.glance(look)
         return await store.read(look)
 
