@@ -28,6 +28,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from ecpds.base.clock import SystemClock  # noqa: E402
+from tests import eventforms  # noqa: E402
 from tests.leaks import left_since, snapshot, tasks_left  # noqa: E402
 from tests.peers.programs import ProgramMissing, missing  # noqa: E402
 
@@ -51,6 +52,7 @@ NEVER_IN_LOOP = ("os.listdir", "os.scandir", "os.sendfile", "os.statvfs")
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Give this run its own base of temporary directories."""
+    eventforms.watch()
     config.addinivalue_line("markers", "needs(*programs): skip (in CI: fail) without them")
     if hasattr(config, "workerinput") or config.option.basetemp:
         return
@@ -201,6 +203,17 @@ def _nothing_blocks(_watch: BlockBuster) -> Iterator[None]:
         yield
     finally:
         _watch.deactivate()
+
+
+# ---- events
+
+
+@pytest.fixture(autouse=True)
+def _events_keep_their_form() -> Iterator[None]:
+    """Fail when an event of the test, in this process or of a daemon, is not of the schema."""
+    eventforms.WRONG.clear()
+    yield
+    assert eventforms.WRONG == []
 
 
 # ---- missing programs

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests import eventforms
 from tests.peers.process import Child
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +120,7 @@ class DaemonProcess:
                 await asyncio.sleep(STEP)
         self.kill()
         self.child = None
+        eventforms.check_file(self.data / "log" / "events.jsonl")
 
     def port(self, name: str) -> int:
         """Return the port of an endpoint."""

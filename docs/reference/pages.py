@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -18,6 +19,7 @@ from ecpds.cli.codes import EXITS, CommandError
 from ecpds.model import events
 from ecpds.model.decode import declared, hints_of, key_of
 from ecpds.model.errors import EcpdsError, RemoteError
+from ecpds.model.eventschema import schema
 from ecpds.model.options import option_text, type_name
 from ecpds.modules import BUILTIN
 from ecpds.node import make_catalogue
@@ -37,6 +39,15 @@ EVENTS = {
 }
 
 
+SCHEMA = "../../config/events.schema.json"
+"""Shipped with the program, so beside what else a site copies."""
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of events."""
+    return json.dumps(schema(), indent=1) + "\n"
+
+
 def pages() -> dict[str, str]:
     """Return the text of each page; the same for the same code, wherever it is made."""
     found = {
@@ -50,7 +61,7 @@ def pages() -> dict[str, str]:
     }
     titles = {name: text.partition("\n")[0].removeprefix("# ") for name, text in found.items()}
     lines = "\n".join(f"- [{title}]({name})" for name, title in titles.items())
-    return {"README.md": page("Reference", [lines]), **found}
+    return {"README.md": page("Reference", [lines]), **found, SCHEMA: schema_text()}
 
 
 # --- settings ------------------------------------------------------------------------------------

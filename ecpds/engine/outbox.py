@@ -428,5 +428,9 @@ def settle_all(
             topic=one.topic or None,
             driver=row.kind,
             outcome="ok" if one.state == "sent" else "failed",
-            **({"error": {"code": one.state, "message": one.error}} if one.error else {}),
+            **(
+                {"error": {"code": one.state, "message": one.error, "retryable": False}}
+                if one.error
+                else {}
+            ),
         )

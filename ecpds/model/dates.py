@@ -378,6 +378,7 @@ def parse_zone(text: str) -> tzinfo:
 
 # --- $date and $timestamp ------------------------------------------------------------------------
 
+_DAY: Final = timedelta(days=1)
 DEFAULT_FORMAT: Final = DatePattern.parse("yyyyMMdd")
 
 
@@ -392,7 +393,8 @@ def expand_date(
 ) -> str:
     """Return the text of a `$date` token: `now`, or the date read from `source`, plus `delta`.
 
-    The source may go on behind the date.
+    The source may go on behind the date.  Whole days keep the time of day, as people count them;
+    hours are hours that pass, also in the nights when clocks change.
 
     Raises:
         InputError: the source is no date of `datepattern`, or the sum is outside the calendar.
@@ -402,6 +404,8 @@ def expand_date(
             moment = now.astimezone(zone)
         else:
             moment = (datepattern or dateformat).read(source, zone=zone, now=now, whole=False)
+        if delta % _DAY:
+            return dateformat.format((moment.astimezone(UTC) + delta).astimezone(moment.tzinfo))
         return dateformat.format(moment + delta)
     except OverflowError:
         raise InputError("the date is outside the years 1 to 9999") from None

@@ -11,8 +11,9 @@ Spec: ISO 8601-1 section 5.5.2 (durations, without years and months: their lengt
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
 from ecpds.model.errors import OptionError
@@ -253,6 +254,7 @@ def _shown(text: str) -> str:
 # --- times of day --------------------------------------------------------------------------------
 
 _DAY: Final = 24 * 60
+_QUARTER: Final = timedelta(minutes=15)  # no zone changes its clock in between
 _RANGE: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})", re.ASCII)
 
 
@@ -284,11 +286,27 @@ def _ranges(text: str) -> list[str]:
     return parts
 
 
-def _at_minute(now: datetime, minute: int) -> datetime:
-    """Return the next moment after `now`, in its own zone, with that minute of the day."""
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    moment = midnight + timedelta(minutes=minute)
-    return moment if moment > now else moment + timedelta(days=1)
+def _moments(now: datetime, minutes: Iterable[int]) -> list[datetime]:
+    """Return the moments of two days after `now` with one of these minutes of the day, in order.
+
+    Those at which the zone changes its clock are among them: minutes come twice then, or not.
+    """
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    found = {
+        (midnight + timedelta(days=day, minutes=minute)).replace(fold=fold).astimezone(UTC)
+        for day in range(3)
+        for minute in minutes
+        for fold in (0, 1)
+    }
+    start = now.astimezone(UTC)
+    quarter = start.replace(minute=start.minute // 15 * 15, second=0, microsecond=0)
+    before = now.utcoffset()
+    for count in range(1, 4 * 48):
+        moment = (quarter + count * _QUARTER).astimezone(now.tzinfo)
+        if moment.utcoffset() != before:
+            before = moment.utcoffset()
+            found.add(moment.astimezone(UTC))
+    return [one.astimezone(now.tzinfo) for one in sorted(found) if one > start]
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +337,7 @@ class TimeRanges:
         """Return the first moment after `now` when `contains` changes, None when it never does."""
         here = self.contains(now)
         edges = {edge % _DAY for span in self.spans for edge in span}
-        for moment in sorted(_at_minute(now, edge) for edge in edges):
+        for moment in _moments(now, edges):
             if self.contains(moment) is not here:
                 return moment
         return None

@@ -26,7 +26,7 @@ from ecpds.engine.sinks import Feeder, Told
 from ecpds.engine.telling import Teller
 from ecpds.model.errors import ConfigError
 from ecpds.model.secret import Secret
-from ecpds.store import sinks
+from ecpds.store import history, sinks
 from ecpds.store.db import Connection
 from tests.clock import START
 from tests.daemon import DaemonProcess
@@ -42,7 +42,8 @@ async def tell(node: SmallNode, count: int, kind: str = "ADM", first: int = 0) -
 
     def add(db: Connection) -> None:
         for number in range(first, first + count):
-            TELLER.plain(db, kind, now=START, action=str(number), destination={"name": "D"})
+            record = TELLER.record(kind, START, action=str(number), destination={"name": "D"})
+            history.add_event(db, record["id"], kind, record, time=START)  # shorter than real ones
 
     await node.store.write(add)
 
