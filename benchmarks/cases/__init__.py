@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.cases import (
     backlog,
+    clouds,
     discovery,
     flow,
     ftp,
@@ -37,6 +38,7 @@ ALL: tuple[Case, ...] = (
     Case(name="s3", share=90, open=s3.comparisons),
     Case(name="s3_portal", share=75, open=s3_portal.comparisons),
     Case(name="modules", share=190, open=modules.comparisons),
+    Case(name="clouds", share=75, open=clouds.comparisons),
     Case(name="mqtt", share=65, open=mqtt.comparisons),
     Case(name="mqtt_clients", share=60, open=mqtt_clients.comparisons),
     Case(name="mqtt_delivery", share=60, open=mqtt_delivery.comparisons),
