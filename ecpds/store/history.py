@@ -59,6 +59,13 @@ ADD_HOUR = statement(
 )
 HOST_HOUR = Sums(ADD_HOUR, ("host", "hour"), ("files", "bytes", "failed", "duration"))
 ATTEMPTS = statement("SELECT * FROM attempt WHERE transfer = :transfer ORDER BY id", hot=True)
+CONNECTIONS = statement(
+    """
+    SELECT * FROM attempt INDEXED BY attempt_time
+    WHERE started_at >= :since AND host = :host AND statistics != ''
+    ORDER BY started_at DESC LIMIT :limit""",
+    hot=True,
+)
 PUT_RESUME = statement("""
     INSERT INTO resume_record (transfer, host, record, updated_at)
     VALUES (:transfer, :host, :record, :now)
@@ -254,25 +261,32 @@ def add_attempt(db: Connection, attempt: Attempt) -> None:
 
 def attempts(db: Connection, transfer: int) -> list[Attempt]:
     """Return the attempts of a transfer, oldest first."""
-    return [
-        Attempt(
-            transfer=row["transfer"],
-            host=row["host"],
-            protocol=row["protocol"],
-            started_at=from_micros(row["started_at"]),
-            finished_at=from_micros(row["finished_at"] or row["started_at"]),
-            status=TransferStatus[row["status"]],
-            size=row["size"],
-            sent=row["sent"],
-            requeue_history=row["requeue_history"],
-            peer=row["peer"],
-            path=row["path"],
-            statistics=load(row["statistics"]) if row["statistics"] else {},
-            filters=row["filters"],
-            resumed_at=row["resumed_at"],
-        )
-        for row in db.execute(ATTEMPTS.sql, {"transfer": transfer})
-    ]
+    return [_attempt(row) for row in db.execute(ATTEMPTS.sql, {"transfer": transfer})]
+
+
+def connections(db: Connection, host: str, *, since: datetime, limit: int) -> list[Attempt]:
+    """Return attempts at a host whose connection left figures, the latest first."""
+    values = {"host": host, "since": to_micros(since), "limit": limit}
+    return [_attempt(row) for row in db.execute(CONNECTIONS.sql, values)]
+
+
+def _attempt(row: Row) -> Attempt:
+    return Attempt(
+        transfer=row["transfer"],
+        host=row["host"],
+        protocol=row["protocol"],
+        started_at=from_micros(row["started_at"]),
+        finished_at=from_micros(row["finished_at"] or row["started_at"]),
+        status=TransferStatus[row["status"]],
+        size=row["size"],
+        sent=row["sent"],
+        requeue_history=row["requeue_history"],
+        peer=row["peer"],
+        path=row["path"],
+        statistics=load(row["statistics"]) if row["statistics"] else {},
+        filters=row["filters"],
+        resumed_at=row["resumed_at"],
+    )
 
 
 def put_resume(

@@ -91,6 +91,7 @@ def site(data: Path) -> dict[str, Any]:
             {"name": "feed", "role": "acquisition", "method": "genericFile",
              "directory": f"{data}/feeds/in/{{[^.].*}}", "acquisition_frequency": "1s"},
             {"name": "slow", "method": "genericTest", "host": "slow.example.org",
+             "latitude": 64.1, "longitude": -21.9,
              "password": "hidden", "max_connections": 4,
              "options": {**quick, "test.bytesPerSec": "200KB"}},
             {"name": "refusing", "method": "genericTest", "host": "no.example.org",

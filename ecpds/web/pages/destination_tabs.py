@@ -52,6 +52,18 @@ def show_tab(call: Call, tab: str, view: DestinationView, **values: Any) -> web.
     )
 
 
+async def notify(call: Call) -> web.Response:
+    """The list of publications, of this destination only."""
+    await seen(call)
+    return back(call, f"/notify?dest={segment(call.name('name'))}")
+
+
+async def options(call: Call) -> web.Response:
+    """The options stand in the form."""
+    await seen(call)
+    return back(call, f"/destinations/{segment(call.name('name'))}/edit")
+
+
 async def transfers(call: Call) -> web.Response:
     """The list of transfers, of this destination only."""
     await seen(call)
@@ -279,6 +291,8 @@ def _worded(value: Any) -> str:
 
 ROUTES: Final = (
     get("/destinations/{name}/transfers", READ, transfers, "Its transfers."),
+    get("/destinations/{name}/notify", READ, notify, "Its publications."),
+    get("/destinations/{name}/options", READ, options, "Leads to its options in the form."),
     get("/destinations/{name}/hosts", READ, hosts, "Its hosts in order."),
     post("/destinations/{name}/hosts/{verb}", WRITE, change_hosts, "up, down, remove, add."),
     get("/destinations/{name}/aliases", READ, aliases, "Copies to and from others."),

@@ -21,7 +21,7 @@ from ecpds.store.db import Connection
 from ecpds.web import plots, shown
 from ecpds.web.call import Call
 from ecpds.web.display import Look, size
-from ecpds.web.pages import lists
+from ecpds.web.pages import host_map, lists
 from ecpds.web.pages.frame import back, own_address, refused, segment, show
 
 READ: Final = "hosts:read"
@@ -113,6 +113,13 @@ async def index(call: Call) -> web.Response:
         if problem:
             raise InputError(problem, pointer="q")
         return _table(form, chosen, engine)
+    if call.text("view") == "map":
+        marks = host_map.marks([(view, look_of(view, engine)) for view in chosen])
+        return show(
+            call, "pages/hosts_map.html", topics=("host:*",), marks=marks, found=len(chosen),
+            placed=sum(len(mark.hosts) for mark in marks),
+            address=lambda **changes: lists.address(call, **changes),
+        )  # fmt: skip
     after, most = lists.offset(call), lists.limit_of(call)
     return show(
         call,
