@@ -65,9 +65,15 @@ class Failpoints:
         """Read `ECPDS_FAILPOINTS`."""
         return cls(os.environ.get("ECPDS_FAILPOINTS", ""))
 
-    def hit(self, name: str) -> None:
-        """Pass the point `name`; do what is armed there."""
+    def hit(self, name: str, times: int = 1) -> None:
+        """Pass the point `name`, so many times for so many files; do what is armed there."""
         if not self._armed or name not in self._armed:
+            return
+        for _ in range(times):
+            self._pass(name)
+
+    def _pass(self, name: str) -> None:
+        if name not in self._armed:
             return
         act, left = self._armed[name]
         if left > 1:

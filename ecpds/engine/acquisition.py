@@ -47,6 +47,9 @@ class AcquisitionScheduler:
         self.last: Run | None = None
         self.due_at: datetime | None = None  # of the next run, None: not before something changes
         self.watch: Watch | None = None
+        self.may_fetch: Callable[[], bool] = lambda: (
+            False
+        )  # content at once, where that is possible
         self._core = core
         self._slots = slots
         self._submitted = submitted
@@ -172,7 +175,7 @@ class AcquisitionScheduler:
             self._core,
             entry,
             host,
-            Registering(self._core, entry, host, self._submitted),
+            Registering(self._core, entry, host, self._submitted, may_fetch=self.may_fetch),
             stability=self._stability,
             goes_on=self._may_go_on,
         )

@@ -91,8 +91,14 @@ class Taker(ABC):
         """Be told of an entry that was not selected."""
 
     @abstractmethod
-    async def take(self, decided: Sequence[Decided], search: Search, run: Run) -> None:
-        """Take a batch of selected entries of action `queue`."""
+    async def take(
+        self,
+        decided: Sequence[Decided],
+        search: Search,
+        run: Run,
+        module: TransferModule[Any] | None = None,
+    ) -> None:
+        """Take a batch of selected entries of action `queue`; `module` has listed them."""
 
     @abstractmethod
     async def delete(
@@ -276,7 +282,7 @@ class Discovery:
             if module is not None:
                 await self._taker.delete(module, batch, run)
             return
-        await self._taker.take(await self._decided(search, batch, run), search, run)
+        await self._taker.take(await self._decided(search, batch, run), search, run, module)
 
     async def _decided(
         self, search: Search, batch: Sequence[tuple[int, Choice]], run: Run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,6 +10,12 @@ from typing import Any, ClassVar, Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.acquisition_run import Decided, Run, Taker
+from ecpds.engine.acquisition_small import (
+    Fetched,
+    SmallLots,
+    may_come_at_once,
+    register_fetched,
+)
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.submit import (
     OnDuplicate,
@@ -19,6 +26,7 @@ from ecpds.engine.submit import (
     register,
     storage_group,
 )
+from ecpds.engine.telling import Teller
 from ecpds.model.errors import EcpdsError
 from ecpds.model.metadata import parse_metadata
 from ecpds.model.search import Search
@@ -85,11 +93,16 @@ class Registering(Taker):
         entry: DestinationEntry,
         host: HostEntry,
         submitted: Callable[[Registered], None],
+        *,
+        may_fetch: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`may_fetch` tells whether content may be fetched at once, where that is possible."""
         self._core = core
         self._entry = entry
         self._host = host
         self._submitted = submitted
+        self._may_fetch = may_fetch
+        self._teller = Teller(node=core.node)
 
     def rejected(self, number: int, choice: Choice, search: Search, run: Run) -> None:
         """Count it."""
@@ -100,8 +113,14 @@ class Registering(Taker):
             log.info("entry passed over", name=choice.entry.name, outcome=choice.outcome.value,
                      reason=choice.reason, line=search.line.number)  # fmt: skip
 
-    async def take(self, decided: Sequence[Decided], search: Search, run: Run) -> None:
-        """Register a batch in one transaction."""
+    async def take(
+        self,
+        decided: Sequence[Decided],
+        search: Search,
+        run: Run,
+        module: TransferModule[Any] | None = None,
+    ) -> None:
+        """Register a batch: in one transaction, or with its content in lots."""
         plans: list[Plan] = []
         for one in decided:
             if one.decision in ON_DUPLICATE:
@@ -110,8 +129,42 @@ class Registering(Taker):
             run.count(one.decision.value)
             if one.why:
                 run.error(f"{one.choice.original}: {one.why}")
-        if plans:
+        at_once = module is not None and module.small is not None and may_come_at_once(self._host)
+        if plans and module is not None and at_once and self._may_fetch():
+            await self._register_lots(plans, run, SmallLots(self._core, self._host, module))
+        elif plans:
             await self._register(plans, run)
+
+    async def _register_lots(self, plans: Sequence[Plan], run: Run, lots: SmallLots) -> None:
+        """Fetch one lot while the one before is registered."""
+        registering: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as group:
+            for lot, others in lots.split(plans):
+                fetched, left = await lots.fetch(lot)
+                self._core.failpoints.hit("retrieval.stored", len(fetched))
+                if registering is not None:
+                    await registering
+                registering = group.create_task(
+                    self._register_lot(fetched, [*left, *others], run), name="lot"
+                )
+
+    async def _register_lot(
+        self, fetched: Sequence[Fetched], others: Sequence[Plan], run: Run
+    ) -> None:
+        if others:
+            await self._register(others, run)
+        if not fetched:
+            return
+        done, refused, unused = await self._core.store.write(
+            register_fetched, fetched, self._host, self._core.snapshot, self._teller,
+            now=self._core.clock.now(),
+        )  # fmt: skip
+        self._core.failpoints.hit("retrieval.committed", len(done))
+        self._core.metrics.retrievals.labels(self._host.name, "ok").inc(len(done))
+        self._registered(done, refused, run)
+        if unused:
+            gone = [(one.file.volume, one.file.object_key) for one in unused]
+            await self._core.objects.remove(gone)
 
     async def _plans(self, one: Decided, search: Search, run: Run) -> list[Plan]:
         """Return the plan of a file, and of the notification that came with it."""
@@ -154,6 +207,10 @@ class Registering(Taker):
     async def _register(self, plans: Sequence[Plan], run: Run) -> None:
         now = self._core.clock.now()
         done, refused = await self._core.store.write(register_all, plans, now=now)
+        self._registered(done, refused, run)
+
+    def _registered(self, done: Sequence[Registered], refused: Sequence[str], run: Run) -> None:
+        """Count, and wake whom it concerns."""
         self._core.failpoints.hit("acquisition.registered")
         names: set[str] = set()
         for registered in done:
@@ -231,8 +288,15 @@ class Telling(Taker):
         """Keep it with the reason."""
         self._row(run, number, choice, search, choice.outcome.value, choice.reason)
 
-    async def take(self, decided: Sequence[Decided], search: Search, run: Run) -> None:
+    async def take(
+        self,
+        decided: Sequence[Decided],
+        search: Search,
+        run: Run,
+        module: TransferModule[Any] | None = None,
+    ) -> None:
         """Keep what a real run would do, plan included."""
+        del module
         for one in decided:
             choice, why, made = one.choice, one.why, None
             outcome = _WORDS.get(one.decision, one.decision.value)

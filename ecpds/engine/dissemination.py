@@ -13,7 +13,9 @@ from datetime import datetime, timedelta, tzinfo
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.arbitration import arbitrated
-from ecpds.engine.attempt import Attempts, Claimed
+from ecpds.engine.attempt import Attempts
+from ecpds.engine.attempt_small import SmallAttempts, lots_for, lots_of
+from ecpds.engine.attempt_store import Claimed
 from ecpds.engine.breaker import Breakers
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.replication import chosen_proxy
@@ -80,6 +82,7 @@ class DestinationScheduler:
         self._slots = slots
         self._breakers = breakers
         self._attempts = attempts
+        self._small = SmallAttempts(core, attempts)
         self._freed = freed
         self._wake = asyncio.Event()
         self._draining = False
@@ -185,16 +188,35 @@ class DestinationScheduler:
         )
         if claim.expired:
             self._core.bus.tell("expired", self.name)
-        for claimed in claim.claimed:
+        for lot in lots_of(claim.claimed):
             self.running += 1
-            self._slots.take(claimed.host.name)
+            self._slots.take(lot[0].host.name)
             group.create_task(
-                self._attempts.run(claimed, self._finished), name=f"transfer-{claimed.transfer.id}"
+                self._small.run(lot, self._when_all(lot)), name=f"transfer-{lot[0].transfer.id}"
             )
+        for claimed in claim.claimed:
             self._core.bus.tell("transfer", claimed.transfer.id, destination=self.name)
         if claim.claimed:
             self._core.bus.tell("destination", self.name, destination=self.name)
+        if len(claim.claimed) > most:  # in lots: there may be connections left
+            self._wake.set()
         return claim.next_due
+
+    def _when_all(self, lot: list[Claimed]) -> Callable[[Claimed, datetime | None], None]:
+        """Return what gives the slot of a lot back at its last end."""
+        if len(lot) == 1:
+            return self._finished
+        left = len(lot)
+
+        def finished(claimed: Claimed, pause_until: datetime | None) -> None:
+            nonlocal left
+            left -= 1
+            if pause_until is not None:
+                self.pause_until = pause_until
+            if not left:
+                self._finished(claimed, None)
+
+        return finished
 
     def _finished(self, claimed: Claimed, pause_until: datetime | None) -> None:
         """Give the slot back; called as soon as the connection is free."""
@@ -255,8 +277,11 @@ def claim_for(
     if room <= 0:
         return Claim([], expired=False, next_due=None)
     only_copied = bool(proxies) and entry.destination.force_proxy
-    due, expired = transfers.claim_due(db, name, now=now, limit=room, only_copied=only_copied)
-    taken = len(due)
+    lots = None if proxies else lots_for(host, entry)
+    due, expired = transfers.claim_due(
+        db, name, now=now, limit=room, only_copied=only_copied, lots=lots
+    )
+    taken = len(due) if lots is None else 0  # of lots nobody knows whether all were taken
     if entry.arbiter is not None:
         due = arbitrated(db, entry.arbiter, due, now=now)
     claimed = []

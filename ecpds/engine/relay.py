@@ -13,7 +13,7 @@ from ecpds.transfer.contract import Delivered
 from ecpds.transfer.meter import Meter
 
 if TYPE_CHECKING:
-    from ecpds.engine.attempt import Claimed
+    from ecpds.engine.attempt_store import Claimed
 
 log = get_logger(__name__)
 

@@ -18,7 +18,7 @@ from ecpds.transfer.contract import Partial
 from ecpds.transfer.registry import Access
 
 if TYPE_CHECKING:
-    from ecpds.engine.attempt import Claimed
+    from ecpds.engine.attempt_store import Claimed
 
 
 def store_reached(

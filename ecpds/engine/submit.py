@@ -109,6 +109,7 @@ class Plan:
     temporary: bool
     no_retrieval: bool
     comment: str
+    fetched: bool = False  # the content was fetched by the discovery itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,7 +390,8 @@ def _check_pending(db: Connection, plan: Plan) -> None:
             )
 
 
-def _status(plan: Plan, one: PlannedTransfer, *, replaced: bool) -> TransferStatus:
+def status_of(plan: Plan, one: PlannedTransfer, *, replaced: bool = False) -> TransferStatus:
+    """Return the status in which a planned transfer begins."""
     if one.is_stopped:
         return TransferStatus.STOP
     if not plan.file.stored and not plan.no_retrieval:
@@ -420,7 +422,7 @@ def _create(db: Connection, plan: Plan, *, now: datetime) -> Registered:
 
 
 def _add(db: Connection, plan: Plan, number: int, one: PlannedTransfer, *, now: datetime) -> int:
-    status = _status(plan, one, replaced=False)
+    status = status_of(plan, one)
     new = transfers.NewTransfer(
         destination=one.destination,
         data_file=number,
@@ -439,7 +441,8 @@ def _add(db: Connection, plan: Plan, number: int, one: PlannedTransfer, *, now: 
         is_alias=one.is_alias,
     )
     added = transfers.insert(db, new, now=now)
-    history.step(db, added, one.destination, status, time=now, comment=plan.comment)
+    shown = TransferStatus.SCHE if plan.fetched else status
+    history.step(db, added, one.destination, shown, time=now, comment=plan.comment)
     if one.notices is not None:
         _notice(db, plan, one, one.notices, added, replaced=False, now=now)
     return added
@@ -457,7 +460,7 @@ def _notice(
 ) -> None:
     """Note that content has arrived, unless it is still to be fetched or its name is temporary."""
     if plan.file.stored and not plan.temporary:
-        status = _status(plan, one, replaced=replaced)
+        status = status_of(plan, one, replaced=replaced)
         rule.arrived(
             db, number, one.target, status, replaced=replaced, flagged=one.event,
             expires_at=one.expires_at, now=now,
@@ -534,7 +537,7 @@ def _reset_values(
     queue_at = _queue_at(plan, one, now)
     return replace(
         fresh,
-        status=_status(plan, one, replaced=True),
+        status=status_of(plan, one, replaced=True),
         target=one.target,
         priority=one.priority,
         scheduled_at=one.scheduled_at,

@@ -204,8 +204,13 @@ class Engine:
     def _acquisition(self, pair: tuple[str, str], way: str) -> AcquisitionScheduler:
         kind = SubscriptionScheduler if way == "subscription" else AcquisitionScheduler
         made = kind(self.core, *pair, slots=self.acquisition_slots, submitted=self.accepted)
+        made.may_fetch = self._may_fetch
         self.acquisitions[pair] = made
         return made
+
+    def _may_fetch(self) -> bool:
+        """Tell whether discoveries may bring content: as long as nothing limits the retrieval."""
+        return self.retrieval_slots.free > 0 and self.watches.guard.cutoff >= LAST
 
     def _all(self) -> list[Scheduler]:
         return [

@@ -16,8 +16,8 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -34,6 +34,7 @@ from ecpds.model.errors import (
     RemoteName,
     RemoteSpace,
     RemoteTransient,
+    SourceBroke,
 )
 from ecpds.model.names import ByteCount
 from ecpds.modules.local_copy import kernel_copy, plain_copy, read, write_all
@@ -42,14 +43,19 @@ from ecpds.transfer.contract import (
     ByteSource,
     Feature,
     Naming,
+    SmallFiles,
+    SmallPut,
     Surroundings,
     Target,
     TransferModule,
 )
 from ecpds.transfer.options import NamingOptions
 from ecpds.transfer.source import READ, SMALL
+from ecpds.transfer.syncs import sync_names, synced
 
 P = ParamSpec("P")
+Done = list[bool]  # the class below has a method of the name `list`
+Numbers = list[int]
 T = TypeVar("T")
 
 KERNEL_BLOCK: Final = 8 * 1024 * 1024
@@ -105,6 +111,7 @@ class FileModule(TransferModule[FileOptions]):
 
     name = "file"
     options = FileOptions
+    moves_small = True
     features = (
         Feature.LIST
         | Feature.GET
@@ -129,6 +136,8 @@ class FileModule(TransferModule[FileOptions]):
         self._base = target.directory
         self._head = ""  # the directory used last, as named
         self._at = -1  # its descriptor
+        if not options.use_threads:  # what may hang is watched one by one
+            self.small = _Small(partial(type(self), target, options, around))
 
     @classmethod
     def naming(cls, options: FileOptions) -> Naming:
@@ -400,6 +409,75 @@ class FileModule(TransferModule[FileOptions]):
         with translated(Phase.VERIFY, path):
             os.rmdir(self._enter(path, Phase.VERIFY), dir_fd=self._at)
 
+    def read_small(self, name: str, most: int) -> bytes:
+        """Return up to `most` bytes; blocks."""
+        descriptor = self._open(name)
+        try:
+            return os.pread(descriptor, most, 0)
+        finally:
+            os.close(descriptor)
+
+    def put_small(self, files: Sequence[SmallPut]) -> Done:
+        """Write all, sync all, rename all, sync their directories; blocks."""
+        opened: Numbers = []
+        done = [False] * len(files)
+        try:
+            for number, one in enumerate(files):
+                with suppress(OSError, RemoteError, SourceBroke):
+                    opened.append(self._copy_small(one))
+                    done[number] = True
+                if not done[number]:
+                    opened.append(-1)
+            for number, descriptor in enumerate(opened):
+                if done[number] and self._options.durable:
+                    done[number] = synced(descriptor)
+            self._publish_small(files, done)
+        finally:
+            for descriptor in opened:
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._leave()
+        return done
+
+    def _copy_small(self, one: SmallPut) -> int:
+        """Return the open file with the content."""
+        source = os.open(one.source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.pread(source, one.size + 1, 0)
+        finally:
+            os.close(source)
+        if len(content) != one.size:
+            raise SourceBroke(f"the content has {len(content)} bytes")
+        target = self._create(one.written, 0, one.size)
+        try:
+            write_all(target, content, 0)
+        except BaseException:
+            os.close(target)
+            raise
+        return target
+
+    def _publish_small(self, files: Sequence[SmallPut], done: Done) -> None:
+        """Rename what is whole; remove the rest."""
+        heads: dict[str, Numbers] = {}
+        for number, one in enumerate(files):
+            try:
+                if done[number]:
+                    self._rename(one.written, one.name, replace=True)
+                    heads.setdefault(one.name.rpartition("/")[0], []).append(number)
+                    continue
+            except RemoteError:
+                done[number] = False
+            with suppress(RemoteError):
+                self._delete(one.written)
+        for numbers in heads.values() if self._options.durable else ():
+            try:
+                self._enter(files[numbers[0]].name, Phase.RENAME)
+                is_synced = sync_names(self._at) is None
+            except (OSError, RemoteError):
+                is_synced = False
+            for number in numbers:
+                done[number] = is_synced
+
     # --- content ----------------------------------------------------------------------------
 
     async def _write(self, target: int, source: ByteSource, offset: int) -> int:
@@ -447,6 +525,24 @@ class FileModule(TransferModule[FileOptions]):
             source.count(done)
             moved += done
         return moved
+
+
+class _Small(SmallFiles):
+    """The small files of one session; a thread uses a session of its own, which nobody closes."""
+
+    def __init__(self, make: Callable[[], FileModule]) -> None:
+        self._make = make
+        self._reader: FileModule | None = None
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return up to `most` bytes."""
+        if self._reader is None:
+            self._reader = self._make()
+        return self._reader.read_small(name, most)
+
+    def put(self, files: Sequence[SmallPut]) -> list[bool]:
+        """Write, sync, rename."""
+        return self._make().put_small(files)
 
 
 def _mode(text: str) -> int | None:

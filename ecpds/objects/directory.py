@@ -206,6 +206,26 @@ class ObjectDirectory:
         await future
         return Stored(volume=upload.volume.name, key=upload.key, size=size, checksum=checksum)
 
+    async def seal_lot(self, uploads: Sequence[Upload]) -> list[Stored | None]:
+        """Make small uploads durable together; None for each that could not be, and is gone."""
+        loop = asyncio.get_running_loop()
+        seals = [_Seal(upload, loop.create_future()) for upload in uploads]
+        for seal in seals:
+            self._waiting.put(seal)
+        done: list[Stored | None] = []
+        for seal in seals:
+            upload = seal.upload
+            try:
+                await seal.future
+            except (EcpdsError, OSError):
+                upload.discard()
+                done.append(None)
+            else:
+                checksum = f"{upload.adler or 1:08x}"
+                done.append(Stored(volume=upload.volume.name, key=upload.key,
+                                   size=upload.received, checksum=checksum))  # fmt: skip
+        return done
+
     def _seal_all(self) -> None:
         while (first := self._waiting.get()) is not None:
             batch = [first]
@@ -256,10 +276,11 @@ class ObjectDirectory:
                     if one.upload.volume is volume:
                         one.error = volume_full
         if self._durable:
-            if len(batch) == 1:
-                _sync_one(batch[0])
+            shares = [batch[number::SYNCERS] for number in range(min(SYNCERS, len(batch)))]
+            if len(shares) == 1:
+                _sync_some(shares[0])
             else:
-                list(self._syncers.map(_sync_one, batch))
+                list(self._syncers.map(_sync_some, shares))
         self._failpoints.hit("objects.synced")
 
     def _seal_one(self, upload: Upload) -> Path:
@@ -289,6 +310,10 @@ class ObjectDirectory:
         with contextlib.suppress(RuntimeError):  # the loop is gone, nobody waits
             batch[0].future.get_loop().call_soon_threadsafe(_settle, batch)
 
+    def path_text(self, volume: str, key: str) -> str:
+        """Return where an object lies, as text."""
+        return f"{self.volume(volume).path_text}/{key}"
+
     def path(self, volume: str, key: str) -> Path:
         """Return where an object lies."""
         return self.volume(volume).path / key
@@ -317,13 +342,14 @@ class ObjectDirectory:
         self._syncers.shutdown()
 
 
-def _sync_one(seal: _Seal) -> None:
-    if seal.error is not None:
-        return
-    try:
-        os.fdatasync(seal.upload.descriptor)
-    except OSError as error:
-        seal.error = full(error, seal.upload.volume)
+def _sync_some(seals: list[_Seal]) -> None:
+    for seal in seals:
+        if seal.error is not None:
+            continue
+        try:
+            os.fdatasync(seal.upload.descriptor)
+        except OSError as error:
+            seal.error = full(error, seal.upload.volume)
 
 
 def _settle(batch: list[_Seal]) -> None:

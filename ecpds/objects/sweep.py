@@ -19,10 +19,18 @@ def sweep_temporaries(volume: Volume, keep: frozenset[str], before: datetime) ->
             Path(entry.path)
             for entry in entries
             # the time of the name: a second link to an old file has just been made
-            if entry.name not in keep and entry.stat().st_ctime < before.timestamp()
+            if entry.name not in keep and _named_at(entry) < before.timestamp()
         )
     remove_all(found)
     return len(found)
+
+
+def _named_at(entry: os.DirEntry[str]) -> float:
+    """Return when the file got its name; those that have gone meanwhile are no business of ours."""
+    try:
+        return entry.stat().st_ctime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def candidates(volume: Volume, before: datetime, *, batch: int = 500) -> Iterator[list[str]]:
@@ -32,7 +40,7 @@ def candidates(volume: Volume, before: datetime, *, batch: int = 500) -> Iterato
         for hour in sorted(day.iterdir()):
             with os.scandir(hour) as entries:
                 for entry in entries:
-                    if entry.stat().st_ctime < before.timestamp():
+                    if _named_at(entry) < before.timestamp():
                         keys.append(f"{day.name}/{hour.name}/{entry.name}")
                     if len(keys) >= batch:
                         yield keys

@@ -24,11 +24,12 @@ INSERT = statement(
     INSERT INTO data_file
         (original, source, size, arrived_at, file_time, time_base, time_step, meta_stream,
          meta_target, meta_time, meta_type, group_by, host, stored, standby, delete_original,
-         caller, submitter, submitted_from, checksum, volume, object_key, instance)
+         caller, submitter, submitted_from, checksum, volume, object_key, instance,
+         get_started_at, get_duration, remote_host)
     VALUES (:original, :source, :size, :arrived_at, :file_time, :time_base, :time_step,
         :meta_stream, :meta_target, :meta_time, :meta_type, :group_by, :host, :stored, :standby,
         :delete_original, :caller, :submitter, :submitted_from, :checksum, :volume, :object_key,
-        :instance)""",
+        :instance, :get_started_at, :get_duration, :remote_host)""",
     hot=True,
 )
 ONE = statement("SELECT * FROM data_file WHERE id = :id", hot=True)
@@ -148,6 +149,9 @@ def _values(file: DataFile) -> dict[str, object]:
         "volume": file.volume,
         "object_key": file.object_key,
         "instance": file.instance,
+        "get_started_at": maybe_micros(file.get_started_at),
+        "get_duration": length(file.get_duration),
+        "remote_host": file.remote_host,
     }
 
 

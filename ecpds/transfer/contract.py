@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -232,6 +232,32 @@ class Sidecar:
     content: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallPut:
+    """A small file to be written under one name and published under another."""
+
+    written: str
+    name: str
+    source: str  # a path on this machine
+    size: int  # bytes that it must have
+
+
+class SmallFiles(ABC):
+    """Moves small files of this machine, many in one visit to a thread; all calls block."""
+
+    @abstractmethod
+    def read(self, name: str, most: int) -> bytes:
+        """Return up to `most` bytes of the file `name`; raises RemoteError, OSError."""
+
+    @abstractmethod
+    def put(self, files: Sequence[SmallPut]) -> list[bool]:
+        """Write, sync, rename; tell for each file whether it is there, whole and durable.
+
+        What could not be done has left nothing, and is done again by `put` of the module, which
+        tells why.
+        """
+
+
 O = TypeVar("O", bound=OptionFamily)  # noqa: E741 - the family of a module
 
 
@@ -242,6 +268,7 @@ class TransferModule(ABC, Generic[O]):
     options: ClassVar[type[OptionFamily]]
     features: ClassVar[Feature] = Feature.NONE
 
+    moves_small: ClassVar[bool] = False  # sessions have `small`
     sends: ClassVar[bool] = True  # put() moves bytes away; False: nothing is counted as sent
     sets_off: ClassVar[bool] = False  # a put sets something off that delete() does not undo
 
@@ -280,6 +307,9 @@ class TransferModule(ABC, Generic[O]):
 
     finishes: bool = False
     """Whether `finished` is to be called."""
+
+    small: SmallFiles | None = None
+    """What moves many small files at once, None where each goes its own way."""
 
     @classmethod
     def naming(cls, options: O) -> Naming:

@@ -54,6 +54,8 @@ def handlers_of(target: Target, options: EctransOptions) -> Callable[[TransferMo
             setattr(module, "get", get.get)  # noqa: B010
             setattr(module, "open_local", _nothing_local)  # noqa: B010
             features &= ~Feature.RESUME_GET
+        if put is not None or get is not None:
+            module.small = None
         module.features = features  # type: ignore[misc]
 
     return take_over

@@ -56,6 +56,22 @@ class Access:
     retrievals: tuple[Throttle, ...] = ()
 
     @property
+    def delivers_small(self) -> bool:
+        """Tell whether small files may go to the Host in lots, where its module can do so.
+
+        Then a file is written under a temporary name, its size is what proves it, and nothing
+        limits, watches or follows it.
+        """
+        if not self.module.moves_small:
+            return False
+        rules = self.delivery
+        if not rules.naming.temporary or rules.verify == "hash" or rules.watch.slow is not None:
+            return False
+        if self.compresses or self.digests or self.uploads or self.upload.rate_throttling:
+            return False
+        return self.ectrans.progress_every is None
+
+    @property
     def digests(self) -> tuple[str, ...]:
         """Return the algorithms whose digests a delivery needs, none for most hosts."""
         needed = self.ectrans.create_checksum or self.ectrans.verify == "hash"

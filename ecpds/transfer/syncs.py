@@ -98,13 +98,23 @@ def _sync_all(batch: list[_Wish]) -> None:
             state = os.fstat(wish.descriptor)
             key = state.st_dev, state.st_ino
             if key not in seen:
-                seen[key] = _sync_directory(wish.descriptor)
+                seen[key] = sync_names(wish.descriptor)
             wish.error = seen[key]
         except OSError as error:
             wish.error = error
 
 
-def _sync_directory(descriptor: int) -> OSError | None:
+def synced(descriptor: int) -> bool:
+    """Write the content of an open file to the disk; False when it failed.  Blocks."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def sync_names(descriptor: int) -> OSError | None:
+    """Write the names in a directory, open at least with O_PATH, to the disk.  Blocks."""
     try:
         opened = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=descriptor)
         try:

@@ -94,6 +94,7 @@ async def bench(folder: Path, document: Mapping[str, Any] | None = None) -> Asyn
         async with asyncio.TaskGroup() as group:
             running = group.create_task(node.engine.run())
             try:
+                await node.engine.is_running.wait()
                 yield made
             finally:
                 running.cancel()

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ecpds.engine import recovery
-from ecpds.engine.attempt import Claimed, store_failure, store_success
+from ecpds.engine.attempt_store import Claimed, store_failure, store_success
 from ecpds.engine.clockwatch import settle_times
 from ecpds.engine.dissemination import Slots, claim_for
 from ecpds.engine.operations.actor import SYSTEM, Actor

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ecpds.engine.submit import Submission, _queue_at, _status, plan, standby_after
+from ecpds.engine.submit import Submission, _queue_at, plan, standby_after, status_of
 from ecpds.model.destination import Alias, Destination
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import Transfer
@@ -184,4 +184,4 @@ def test_what_comes_to_a_stopped_destination_may_be_stopped_too() -> None:
     for state, status in ((StoredState.STOP, S.STOP), (StoredState.WAIT, S.WAIT)):
         now = replace(site.destination("A"), state=state)
         made = plan(submission, replace(site, destinations={"A": now}), NOW)
-        assert _status(made, made.transfers[0], replaced=False) is status
+        assert status_of(made, made.transfers[0], replaced=False) is status
