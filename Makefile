@@ -13,7 +13,7 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run check test conformance crash browser cover docs package binary deb bench \
+.PHONY: help venv run check test conformance crash browser cover docs package binary deb bench fuzz \
 	lint format ci peers clean
 
 help: ## list the targets
@@ -79,6 +79,9 @@ deb: ## a Debian package with the systemd unit: dist/ecpds_VERSION_ARCH.deb
 
 bench: venv peers ## the benchmarks that end in ten minutes, peers interleaved
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: venv ## a million nearly right packets for the MQTT parser and the broker: some minutes
+	@$(BIN)/python -m benchmarks.mqtt_fuzz $(ARGS)
 
 lint: venv ## ruff, mypy (strict), import rules
 	@failed=0; \

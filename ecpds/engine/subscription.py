@@ -26,9 +26,11 @@ from ecpds.engine.announce_script import read_messages
 from ecpds.engine.core import Core, DestinationEntry, HostEntry
 from ecpds.engine.submit import Plan, Registered, Submission, plan, register
 from ecpds.engine.telling import Teller
+from ecpds.engine.wis2_passing import PASSED_ON, Cache, pass_on
 from ecpds.model.directory import parse_directory
 from ecpds.model.entry import Entry, Kind
 from ecpds.model.errors import EcpdsError, RemoteConfig, RemoteVerify
+from ecpds.model.mqtttopics import matches
 from ecpds.model.search import Search
 from ecpds.model.selection import Choice, Selector
 from ecpds.model.status import StoredState, TransferStatus
@@ -254,18 +256,18 @@ class SubscriptionScheduler(AcquisitionScheduler):
     ) -> None:
         """Store what messages announce; returns when all of it is on disk."""
         jobs: list[_Job] = []
+        cache = Cache.of(entry)
         for note in notes:
             run.listed += 1
-            job = await self._job(host, searches, note, run)
+            job = await self._job(host, searches, note, run, cache)
             self._look_at(note)
             if job is not None:
                 jobs.append(job)
         if not jobs:
             return
         now = self._core.clock.now()
-        keeps = entry.wis2.publish and entry.wis2.channel == "cache"
         done = await self._core.store.write(
-            store_all, jobs, self.name, self._teller, now=now, keeps=keeps
+            store_all, jobs, self.name, self._teller, now=now, cache=cache
         )
         self._core.failpoints.hit("acquisition.registered")
         names: set[str] = set()
@@ -279,6 +281,8 @@ class SubscriptionScheduler(AcquisitionScheduler):
             self._submitted(
                 Registered(file=0, transfers=(), destinations=tuple(names), expires_at=first)
             )
+        if any(outcome == PASSED_ON for outcome, _ in done):
+            self._core.bus.tell("outbox", self.name, destination=self.name)
 
     def _look_at(self, note: Notification) -> None:
         """Count a message of WIS2 and see how late it is."""
@@ -293,18 +297,23 @@ class SubscriptionScheduler(AcquisitionScheduler):
             metrics.wis2_lag.labels(self.host).set(self.lag.total_seconds())
 
     async def _job(
-        self, host: HostEntry, searches: Sequence[Search], note: Notification, run: Run
+        self,
+        host: HostEntry,
+        searches: Sequence[Search],
+        note: Notification,
+        run: Run,
+        cache: Cache | None,
     ) -> _Job | None:
         if note.problem:
             run.count("invalid")
             run.error(f"{note.topic}: {note.problem}")
             log.warning("message refused", topic=note.topic, reason=note.problem)
             return None
-        search = next((one for one in searches if _matches(one.path, note.topic)), None)
+        search = next((one for one in searches if matches(one.path, note.topic)), None)
         if note.ignored or search is None:
             run.count("ignored")
             return None
-        if note.operation == "deletion":
+        if note.operation == "deletion" or (cache is not None and cache.passes(note)):
             return _Job(note)
         if await self._core.store.read(is_known, self.name, note):
             run.count("exists")
@@ -365,17 +374,6 @@ def _client_id(node: str, host: int, destination: str, broker: int = 0) -> str:
     return f"ecpds-{host}-{mark}" + (f"-{broker}" if broker else "")
 
 
-def _matches(wanted: str, topic: str) -> bool:
-    """Tell whether a topic filter matches a topic."""
-    have, want = wanted.split("/"), topic.split("/")
-    for number, level in enumerate(have):
-        if level == "#":
-            return True
-        if number >= len(want) or (level != "+" and level != want[number]):
-            return False
-    return len(have) == len(want)
-
-
 def _choice(search: Search, note: Notification, destination: str) -> Choice:
     """Return the verdict of the line on what a message announces."""
     entry = Entry(kind=Kind.FILE, name=note.name, size=note.size, mtime=note.time, url=note.href)
@@ -426,41 +424,55 @@ def store_all(
     teller: Teller,
     *,
     now: datetime,
-    keeps: bool = False,
+    cache: Cache | None = None,
 ) -> list[tuple[str, Registered | None]]:
     """Register files and remember messages; one that fails does not harm the others.
 
-    `keeps`: the messages are kept too, to be told again.
+    For a `cache` the messages are kept too, to be told again.
     """
-    return [_store_one(db, job, destination, teller, now=now, keeps=keeps) for job in jobs]
+    return [_store_one(db, job, destination, teller, now=now, cache=cache) for job in jobs]
 
 
 def _store_one(
-    db: Connection, job: _Job, destination: str, teller: Teller, *, now: datetime, keeps: bool
+    db: Connection,
+    job: _Job,
+    destination: str,
+    teller: Teller,
+    *,
+    now: datetime,
+    cache: Cache | None,
 ) -> tuple[str, Registered | None]:
-    note = job.note
+    note, keeps = job.note, cache is not None
     if is_known(db, destination, note):
         return "exists", None
     if note.identifier:
         announced.note(db, destination, note.identifier, now=now)
+    if cache is not None and cache.passes(note):
+        return pass_on(db, cache, note, destination, now=now), None
     if note.operation == "deletion":
         return _withdraw(db, note, destination, teller, now=now, keeps=keeps), None
-    registered: Registered | None = None
     try:
-        for number, planned in enumerate(job.plans):
-            made = register(db, planned, now=now)
-            registered = made if not number else registered
+        return "selected", _registered(db, job, destination, now=now, keeps=keeps)
     except EcpdsError as error:
         log.warning("announced file not registered", target=note.name, reason=error.message)
         return "registration error", None
-    if registered is not None:
-        announced.expect(db, registered.file, note.method, note.digest)
-        if note.data_id and note.published is not None:
-            announced.put_datum(
-                db, destination, note.data_id, note.published, registered.file, now=now
-            )
-        _keep(db, note, registered.file, keeps=keeps)
-    return "selected", registered
+
+
+def _registered(
+    db: Connection, job: _Job, destination: str, *, now: datetime, keeps: bool
+) -> Registered | None:
+    """Register the file of a message, and the message beside it."""
+    note, registered = job.note, None
+    for number, planned in enumerate(job.plans):
+        made = register(db, planned, now=now)
+        registered = made if not number else registered
+    if registered is None:
+        return None
+    announced.expect(db, registered.file, note.method, note.digest)
+    if note.data_id and note.published is not None:
+        announced.put_datum(db, destination, note.data_id, note.published, registered.file, now=now)
+    _keep(db, note, registered.file, keeps=keeps)
+    return registered
 
 
 def _keep(db: Connection, note: Notification, file: int, *, keeps: bool) -> None:

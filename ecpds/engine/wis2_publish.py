@@ -19,6 +19,7 @@ from typing import Any, Final
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core
 from ecpds.engine.publish_text import Subject
+from ecpds.engine.wis2_passing import PASSED
 from ecpds.engine.wis2_text import (
     LARGEST_INLINE,
     Content,
@@ -29,6 +30,7 @@ from ecpds.engine.wis2_text import (
     deletion_of,
     document_of,
     encoded,
+    passed_of,
     record_message,
 )
 from ecpds.model.errors import NotFound, TemplateError
@@ -162,7 +164,12 @@ class Wis2Publisher:
         return self._checked(subject, topic, document)
 
     async def record(self, row: Publication, base_url: str, memory: Memory) -> Message:
-        """Return the message about a discovery record; raises NothingNew, TemplateError."""
+        """Return the message about a discovery record, or one that is only passed on.
+
+        Raises NothingNew, TemplateError.
+        """
+        if row.event == PASSED:
+            return self._passed(row)
         identifier = str(row.content.get("record", ""))
         known = await self._core.store.read(wis2.record, identifier)
         relation: Relation = "canonical"
@@ -184,6 +191,14 @@ class Wis2Publisher:
             raise TemplateError("; ".join(found))
         if relation != "deletion":
             memory.records.append(identifier)
+        return Message(topic=topic, payload=payload, qos=1, content_type=JSON)
+
+    def _passed(self, row: Publication) -> Message:
+        topic, made = passed_of(row.content)
+        payload = encoded(made)
+        found = problems(check_message(payload, topic))
+        if found:
+            raise TemplateError("; ".join(found))
         return Message(topic=topic, payload=payload, qos=1, content_type=JSON)
 
     # --- content ------------------------------------------------------------------------

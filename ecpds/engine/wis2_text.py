@@ -246,6 +246,18 @@ def cached_of(
     return "/".join(["cache", *levels[1:]]), made
 
 
+def passed_of(content: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return topic and message that tell of data which may not be copied, links as they are."""
+    document: dict[str, Any] = json.loads(content["message"])
+    centre = str(content["centre"])
+    made = {
+        **document,
+        "id": message_id("cache", centre, document["id"]),
+        "properties": {**document["properties"], "global-cache": centre},
+    }
+    return "/".join(["cache", *str(content["topic"]).split("/")[1:]]), made
+
+
 def record_message(
     document: Mapping[str, Any],
     text: str,

@@ -344,6 +344,7 @@ class PayloadReader:
                 metadata=self._told(document),
                 add_message=self.options.add_payload,
                 warning=warning,
+                may_cache=properties.get("cache") is not False,
                 preferred=properties.get("global-cache") in self.options.prefer_cache,
             )
         )

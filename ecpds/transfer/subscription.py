@@ -39,6 +39,7 @@ class Notification:
     metadata: str = ""  # a=b,c=d
     add_message: bool = False  # the message is to be stored beside the file
     warning: str = ""  # what is wrong with it though it can be used
+    may_cache: bool = True  # Global Caches may copy the data
     preferred: bool = False  # its link is to be taken rather than those of others
 
 

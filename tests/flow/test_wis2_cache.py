@@ -123,6 +123,18 @@ async def test_a_cache_tells_again_what_it_has_taken(tmp_path: Path) -> None:
         assert json.loads(payload)["links"][0]["rel"] == "deletion"
         await fetched(told["links"][0]["href"], 404)
 
+        await origin.daemon.apply(site(**options, **{"wis2.cache": "no"}))
+        await origin.put("A" + NAME, content)  # which caches may not copy
+        topic, payload = await subscriber.message()
+        told = official(payload, topic, content)
+        assert (topic, told["properties"]["cache"]) == (f"cache/{TOPIC}", False)
+        assert told["properties"]["global-cache"] == CACHE
+        assert await fetched(told["links"][0]["href"]) == content
+        assert f":{origin.daemon.port('portal_https')}/" in told["links"][0]["href"]
+        page = await cache.ask("GET", "/transfers", params={"destination": "CACHE"})
+        assert page["items"] == []  # it was not fetched
+        await origin.daemon.apply(site(**options))
+
         await origin.put("B" + NAME, content)
         _, payload = await subscriber.message()
         link = json.loads(payload)["links"][0]["href"]

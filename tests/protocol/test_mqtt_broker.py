@@ -17,6 +17,7 @@ from ecpds.model.mqtttopics import matches
 from ecpds.portals.mqtt import server
 from ecpds.portals.mqtt.codec import P
 from ecpds.vfs.brokermemory import BrokerMemory
+from tests import mqttfuzz
 from tests.clock import FakeClock
 from tests.node import small_node
 from tests.protocol.diskgate import Account
@@ -379,6 +380,15 @@ async def test_garbage_after_login_ends_only_that_connection(tmp_path: Path) -> 
         assert await twice.ended() == b""
         await tell(rig, "t")
         assert await good.message() == ("t", b"x")
+
+
+async def test_nearly_right_packets_crash_nothing(tmp_path: Path) -> None:
+    """Before and after the login, cut anywhere, over sessions that take each other over."""
+    async with mqtt_rig(tmp_path) as rig:
+        with mqttfuzz.errors() as found:
+            await mqttfuzz.send_many(rig, 3_000, 7)
+            assert await mqttfuzz.is_well(rig)
+        assert found == []
 
 
 async def test_a_new_certificate_needs_no_new_session(tmp_path: Path) -> None:

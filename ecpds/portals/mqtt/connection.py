@@ -156,11 +156,14 @@ class Connection(asyncio.Protocol):
         pipe = self._pipe
         if pipe is not None and not self._ended and not pipe.is_closing():
             self._ended = True
-            if pipe.can_write_eof():
-                pipe.write_eof()
-                pipe.resume_reading()
-            else:
-                pipe.close()
+            try:
+                if pipe.can_write_eof():
+                    pipe.write_eof()
+                    pipe.resume_reading()
+                else:
+                    pipe.close()
+            except OSError:  # the client has reset the connection, and the loop does not know yet
+                pipe.abort()
         self._wake()
 
     def abort(self) -> None:
