@@ -329,3 +329,62 @@ async def test_a_fetch_without_a_source_host_fails_with_a_reason(tmp_path: Path)
         (one,) = await made.wait(lambda found: found and found[0].status is S.FAIL)
         assert one.reason is not None
         assert "has no source host" in one.reason.text
+
+
+async def test_schedulers_3_the_size_rule(tmp_path: Path) -> None:
+    """Another size than the announced one fails, unless the pattern passes it; unknown is taken."""
+    async with bench(tmp_path, {}) as made:
+        document = plain(made, {"acquisition.skipPostRetrievalSizeCheckPattern": ".*/free.*"})
+        document["hosts"][0]["directory"] = f"{made.feed}/none/"
+        await made.apply(document)
+        for name, size in (("same", 7), ("unknown", -1), ("free", 3), ("short", 3), ("long", 9)):
+            given = Submission(
+                destination="D", target=name, source=str(made.lay(name, b"content")), size=size,
+                host="feed", group_by="G",
+            )  # fmt: skip
+            await made.node.engine.submit(given)
+        ended = {S.DONE, S.FAIL}
+        found = await made.wait(
+            lambda ones: len(ones) == 5 and all(t.status in ended for t in ones)
+        )
+        failed = {t.target: t.reason.kind for t in found if t.status is S.FAIL and t.reason}
+        assert failed == {"short": "verify", "long": "verify"}
+        file = await made.node.core.store.read(files.get, found[2].data_file)
+        assert file is not None
+        assert (found[2].target, file.size) == ("free", 7)
+
+
+async def test_schedulers_9_legacy_pause_stops_the_whole_destination(tmp_path: Path) -> None:
+    """`scheduler.legacyPause = yes`: a failing file pauses its neighbours, as the original did."""
+    async with bench(tmp_path, {}) as made:
+        document = plain(made, acquisition=False, max_connections=1)
+        document["destinations"][0]["options"] = {"scheduler.legacyPause": "yes"}
+        document["hosts"][1] |= {"retry_frequency": "1h", "retry_count": 100}
+        await made.apply(document)
+        (made.out / "bad").mkdir(parents=True)
+        bad = await made.push("bad")
+        await made.wait(lambda ones: ones[0].status is S.RETR)
+        good = await made.push("good")
+        verbs = DestinationOperations(made.node.engine)
+        async with asyncio.timeout(10):
+            while (await verbs.view("D")).waits_for != "pause":
+                await asyncio.sleep(0.01)
+        assert (await made.get(good)).status is S.WAIT
+        assert (await made.get(bad)).status is S.RETR
+
+
+async def test_entities_12_what_is_over_is_forgotten_after_its_time(tmp_path: Path) -> None:
+    """Deleted rows and their histories stay for `scheduler.history_for`, then they go."""
+    clock = FakeClock()
+    async with small_node(tmp_path, clock=clock) as node:
+        await node.destination("D")
+        given = Submission(destination="D", target="a", lifetime=timedelta(hours=1))
+        number = (await node.engine.submit(given)).transfers[0]
+        clock._now += timedelta(hours=2)
+        retention, keep = node.engine.retention, node.core.settings.scheduler.history_for
+        assert await retention.expire() == 1
+        await retention.forget()
+        assert await node.store.read(transfers.get, number) is not None
+        clock._now += keep + timedelta(hours=1)
+        await retention.forget()
+        assert await node.store.read(transfers.get, number) is None
