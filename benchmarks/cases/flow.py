@@ -182,12 +182,18 @@ def _count(folder: Path, prefix: str) -> int:
 
 
 def _check(folder: Path, prefix: str) -> None:
-    """Every file is whole; then they are removed, so that the next round looks at fewer names."""
+    """Every file is whole; then they are put aside, so that the next round looks at fewer names.
+
+    They stay until the end: file systems without a journal avoid the inodes of what was just
+    deleted, and look for others for minutes.
+    """
+    aside = folder.with_name(f"{folder.name}.done")
+    aside.mkdir(exist_ok=True)
     for entry in list(os.scandir(folder)):
         if entry.name.startswith(prefix):
             if entry.stat().st_size != SMALL:
                 raise MeasurementFailed(f"{entry.name}: {entry.stat().st_size} bytes")
-            os.unlink(entry.path)
+            os.rename(entry.path, aside / entry.name)
 
 
 async def _settled(node: Node, destination: str) -> None:

@@ -19,6 +19,12 @@ from ecpds.store.db import Connection
 from tests.protocol.api import Rig, rig
 
 
+@pytest.fixture(autouse=True)
+def _enough_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever room the disk of the tests has, it is no incident here."""
+    monkeypatch.setattr(causes, "NARROW", 0.0)
+
+
 async def look(hub: Rig) -> None:
     """Let the node look at what is wrong."""
     await hub.node.engine.watches.incidents.look()
