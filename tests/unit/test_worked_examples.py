@@ -1,4 +1,4 @@
-"""Each worked example of the engine's pages names a test, and that test exists."""
+"""Each worked example of the pages names a test, and that test exists."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 PAGE = TESTS.parent / "docs" / "worked-examples.md"
+ENGINE = ["entities", "schedulers", "acquisition", "dissemination", "events"]
 ROWS = re.findall(r"^\|.*\| `([^`]+)` \|$", PAGE.read_text("utf-8"), re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def functions(path: Path) -> frozenset[str]:
 def test_the_page_has_rows() -> None:
     assert len(ROWS) > 80
     titles = re.findall(r"^## (\w+)\.md$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert titles == ["entities", "schedulers", "acquisition", "dissemination", "events"]
+    assert titles == [*ENGINE, "portal"]
 
 
 @pytest.mark.parametrize("name", sorted(set(ROWS)))
@@ -33,3 +34,14 @@ def test_the_test_of_a_row_exists(name: str) -> None:
     path, _, function = name.partition("::")
     assert (TESTS / path).exists()
     assert not function or function in functions(TESTS / path)
+
+
+def test_each_example_of_the_portal_is_there() -> None:
+    """Ex 1 to 27, by number."""
+    page = PAGE.read_text("utf-8").partition("## portal.md")[2]
+    found = {
+        int(number)
+        for group in re.findall(r"Ex ([0-9, ]+)", page)
+        for number in re.findall(r"[0-9]+", group)
+    }
+    assert found == set(range(1, 28))
