@@ -322,6 +322,36 @@ CLIENTS = (
         shows={"put": "backup", "list": "check", "get": "restore", "delete": "forget, prune"},
     ),
     Client(
+        name="restic",
+        door="SFTP",
+        proof="tests/protocol/test_sftp_clients.py::test_restic_backs_up_and_restores",
+        shows={"put": "backup", "list": "check", "get": "restore", "delete": "forget, prune"},
+    ),
+    Client(
+        name="Python ftplib",
+        door="FTP, FTPS",
+        proof="tests/protocol/test_ftp_clients.py::test_ftplib",
+        shows=dict.fromkeys(OPERATIONS, "yes"),
+    ),
+    Client(
+        name="FileZilla (its way of asking)",
+        door="FTP",
+        proof="tests/protocol/test_ftp_transfers.py::test_listings_sent_ahead_as_filezilla_does",
+        shows={"list": "yes"},
+    ),
+    Client(
+        name="asyncssh",
+        door="SFTP",
+        proof="tests/protocol/test_sftp_clients.py::test_asyncssh",
+        shows=dict.fromkeys(OPERATIONS, "yes"),
+    ),
+    Client(
+        name="litmus",
+        door="WebDAV",
+        proof="tests/protocol/test_webdav_clients.py::test_litmus",
+        shows=dict.fromkeys(OPERATIONS, "yes"),
+    ),
+    Client(
         name="Chromium",
         door="HTTPS",
         proof="tests/browser/test_portal.py::test_a_person_uploads_renames_and_deletes",

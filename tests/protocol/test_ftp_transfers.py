@@ -488,3 +488,23 @@ async def test_a_long_listing_in_bounded_memory(tmp_path: Path) -> None:
         assert (await c.reply())[0] == 226
         code, words = await c("STAT /NORTH")
         assert (code, len(words.split("\n"))) == (213, 1002)
+
+
+async def test_listings_sent_ahead_as_filezilla_does(tmp_path: Path) -> None:
+    """CWD, PWD, TYPE, EPSV and MLSD without waiting; the data connection comes at its own time."""
+    async with running(tmp_path) as rig, rig.client() as c:
+        for name in ("a", "b"):
+            (rig.north / name).mkdir()
+            (rig.north / name / f"in-{name}").write_bytes(name.encode())
+        for name in ("a", "b"):
+            c.writer.write(f"CWD /NORTH/{name}\r\nPWD\r\nTYPE I\r\nEPSV\r\nMLSD\r\n".encode())
+            for code in (250, 257, 200):
+                await c.expect(code)
+            port = (await c.expect(229)).split("|")[3]
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            lines = (await reader.read()).decode().splitlines()
+            writer.close()
+            assert [line.partition("; ")[2] for line in lines] == [f"in-{name}"]
+            c.writer.write(b"NOOP\r\n")
+            for code in (150, 226, 200):
+                await c.expect(code)

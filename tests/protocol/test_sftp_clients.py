@@ -11,6 +11,7 @@ import pytest
 
 from tests.peers import clients
 from tests.peers.clients import Outcome
+from tests.portalsite import site
 from tests.protocol.sshrig import Rig, running
 from tests.waiting import until
 
@@ -335,3 +336,36 @@ async def test_asyncssh_many_at_once(tmp_path: Path) -> None:
                         group.create_task(act(path))
         assert len(rig.gate.downloads) == 60
         assert {found.error for found in rig.gate.downloads} == {None}
+
+
+# --- restic
+
+
+@pytest.mark.needs("restic", "sshpass")
+async def test_restic_backs_up_and_restores(tmp_path: Path) -> None:
+    """A repository with locks, packs and pruning, in the real tree."""
+    sent = _sample(tmp_path / "up")
+    async with site(tmp_path) as hub:
+        command = (
+            "sshpass -p secret ssh -q -a -x -o StrictHostKeyChecking=no -o "
+            f"UserKnownHostsFile=/dev/null -p {hub.sftp_port} alice@127.0.0.1 -s sftp"
+        )
+        known = {
+            "RESTIC_PASSWORD": "x",
+            "RESTIC_REPOSITORY": "sftp:alice@127.0.0.1:/NORTH/repo",
+            "RESTIC_CACHE_DIR": str(tmp_path / "cache"),
+            "HOME": str(tmp_path),
+        }
+
+        async def restic(*words: str) -> None:
+            how = ("-q", "-o", f"sftp.command={command}")
+            (await clients.run("restic", *how, *words, env=known, cwd=tmp_path)).ok()
+
+        await restic("init")
+        await restic("backup", "up")
+        (tmp_path / "up" / "plain").write_bytes(b"changed")
+        await restic("backup", "up")
+        await restic("forget", "--keep-last", "1", "--prune")
+        await restic("check", "--read-data")
+        await restic("restore", "latest", "--target", "down")
+        assert _tree(tmp_path / "down" / "up") == sent | {"plain": b"changed"}
