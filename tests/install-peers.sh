@@ -68,6 +68,7 @@ unpacked=(
 modules=(
     "azurite-blob:azurite@3.37.0" # from npm, below $ECPDS_PEERS
     "../tus-js-client/package.json:tus-js-client@4.3.1"
+    "../mqtt/package.json:mqtt@5.16.0"
 )
 
 packages=() programs=() archives=() setup=() fetched=()

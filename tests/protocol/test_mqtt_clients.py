@@ -1,4 +1,4 @@
-"""Real clients against the broker: paho, aiomqtt, gmqtt, mosquitto_sub, WebSocket; 3.1.1 and 5."""
+"""Real clients against the broker: paho, aiomqtt, gmqtt, mosquitto_sub, MQTT.js; 3.1.1 and 5."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from ecpds.model.secret import Secret
 from ecpds.portals.https.app import HttpsPortal
 from ecpds.portals.mqtt.websocket import MqttDoor
 from ecpds.transfer.mqttlink import LinkOptions, MqttLink
+from tests.peers.programs import find_file, peers_folder
 from tests.protocol.mqttrig import Rig, connect, mqtt_rig, subscribe
 from tests.waiting import until
 
@@ -175,6 +176,52 @@ async def test_websocket_with_paho(tmp_path: Path) -> None:
         await until(lambda: len(got) == COUNT)
         assert [one.payload for one in got] == WANTED
         await link.close()
+
+
+SCRIPT = """
+const mqtt = require(process.argv[1]);
+const [url, version, count] = process.argv.slice(2);
+const client = mqtt.connect(url, {
+  username: "alice", password: "secret", clientId: "js", protocolVersion: Number(version),
+  reconnectPeriod: 0,
+});
+client.on("error", (error) => { console.error(error.message); process.exit(1); });
+client.on("connect", () => client.subscribe("t/#", { qos: 1 }, (error, granted) => {
+  if (error || granted[0].qos !== 1) process.exit(2);
+}));
+let got = [];
+client.on("message", (topic, payload) => {
+  got.push(payload.toString());
+  if (got.length === Number(count)) {
+    console.log(got.join(" "));
+    client.end(false, {}, () => process.exit(0));
+  }
+});
+"""
+
+
+@pytest.mark.needs("node")
+@pytest.mark.parametrize("version", [4, 5])
+async def test_websocket_with_mqtt_js(tmp_path: Path, version: int) -> None:
+    """The client inside of MQTTX and of browsers."""
+    library = find_file(peers_folder() / "node_modules" / "mqtt").absolute()
+    async with mqtt_rig(tmp_path) as rig, https(rig) as port:
+        url = f"ws://127.0.0.1:{port}/mqtt"
+        process = await asyncio.create_subprocess_exec(
+            "node", "-e", SCRIPT, str(library), url, str(version), str(COUNT),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            await subscribed(rig)
+            await publish(rig)
+            async with asyncio.timeout(PATIENCE):
+                out, error = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert (process.returncode, error) == (0, b"")
+        assert out.split() == WANTED
 
 
 async def test_websocket_cut_anyhow(tmp_path: Path) -> None:

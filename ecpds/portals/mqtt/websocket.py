@@ -21,6 +21,8 @@ from ecpds.portals.mqtt.server import MqttPortal
 PATH: Final = "/mqtt"
 FRAME_LIMIT: Final = PACKET_LIMIT + 16  # bytes; a client sends no longer packets anyway
 _MAGIC: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+CLOSE_WAIT: Final = 1.0  # seconds for the closing frame of the client
+_NORMAL: Final = 1000
 _CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0, 2, 8, 9, 10
 
 
@@ -170,7 +172,9 @@ class WebSocket(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._connection = connection
         self._frames = Frames()
-        self._code = 1000  # of the closing frame
+        self._code = _NORMAL  # of the closing frame
+        self._was_told = False  # the client has sent its own
+        self._parting: asyncio.TimerHandle | None = None  # ours is out, its own is awaited
         self._transport.set_write_buffer_limits(high=PAUSE_AT)
         self._transport.set_protocol(self)
         connection.begin(self)
@@ -187,7 +191,13 @@ class WebSocket(asyncio.Protocol):
 
     def _take(self, kind: int, content: bytes) -> None:
         if kind == _CLOSE:
-            self._part(1000)
+            self._was_told = True
+            if self._parting is not None:
+                self._transport.close()
+                return
+            self._part(_NORMAL)
+        elif self._parting is not None:
+            return
         elif kind == _PING:
             self._transport.write(frame(_PONG, content))
         elif kind != _PONG:
@@ -199,6 +209,8 @@ class WebSocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
+        if self._parting is not None:
+            self._parting.cancel()
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -237,13 +249,22 @@ class WebSocket(asyncio.Protocol):
 
     def is_closing(self) -> bool:
         """Whether it is closed or about to be."""
-        return self._transport.is_closing()
+        return self._parting is not None or self._transport.is_closing()
 
     def close(self) -> None:
-        """Close after what waits was sent."""
-        if not self._transport.is_closing():
-            self._transport.write(frame(_CLOSE, self._code.to_bytes(2, "big")))
+        """Close after what waits was sent and the client has sent its closing frame.
+
+        MQTT.js 5.16 fails with EPIPE when it cannot send it any more
+        (`test_websocket_with_mqtt_js`).
+        """
+        if self.is_closing():
+            return
+        self._transport.write(frame(_CLOSE, self._code.to_bytes(2, "big")))
+        if self._was_told or self._code != _NORMAL:
             self._transport.close()
+            return
+        self._parting = asyncio.get_running_loop().call_later(CLOSE_WAIT, self._transport.close)
+        self._transport.resume_reading()
 
     def abort(self) -> None:
         """Close now."""
