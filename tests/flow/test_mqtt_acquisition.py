@@ -175,6 +175,7 @@ async def test_wis2_messages_become_files(tmp_path: Path) -> None:
         linked["links"][0] |= {"href": f"{web_server.url}/f1", "length": 3}
         publisher.put(linked)
         publisher.put(linked | {"type": "Feature"})  # again, from another broker
+        publisher.put(linked | {"id": "another"})  # and round about, from a cache
         for number, encoding in ((3, "utf-8"), (4, "base64"), (5, "gzip")):
             publisher.put(wnm(number, content=inline(b"inline", encoding)))
         publisher.put(b"no json")
@@ -193,7 +194,15 @@ async def test_wis2_messages_become_files(tmp_path: Path) -> None:
         wrong = wnm(9, integrity=integrity(b"wanted"))
         wrong["links"][0] |= {"href": f"{web_server.url}/bad"}
         publisher.put(wrong)
-        await until(node, lambda now: now.get("f9.bufr", {}).get("status") in ("failed", "preset"))
+        inward = wnm(10)
+        inward["links"][0]["href"] = "http://169.254.169.254/latest/meta-data"
+        publisher.put(inward)
+        for name, reason in (("f9.bufr", "not the announced one"), ("f10.bufr", "egress_allow")):
+            found = await until(
+                node,
+                lambda now: now.get(name, {}).get("status") in ("failed", "preset"),  # noqa: B023 - awaited here
+            )
+            assert reason in str(found[name]["reason"]), found[name]
         found = await until(
             node,
             lambda now: (

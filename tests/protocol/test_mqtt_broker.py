@@ -358,6 +358,16 @@ async def test_a_client_that_does_not_read_is_sent_away(tmp_path: Path) -> None:
         await until(lambda: len(rig.portal.clients()) == 1)
 
 
+async def test_a_client_that_talks_too_much_is_sent_away(tmp_path: Path) -> None:
+    """Others are served meanwhile."""
+    async with mqtt_rig(tmp_path) as rig:
+        good, raw = await rig.client("t"), await rig.client(version=5)
+        raw.send(b"\xc0\x00" * 20_000)
+        await tell(rig, "t")
+        assert await good.message() == ("t", b"x")
+        assert (await raw.ended()).endswith(b"\xe0\x01\x97")
+
+
 async def test_silence_beyond_keep_alive_ends_the_connection(tmp_path: Path) -> None:
     """After one and a half times of it."""
     async with mqtt_rig(tmp_path) as rig:
