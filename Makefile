@@ -13,7 +13,10 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run check test conformance crash browser cover docs package binary deb bench fuzz \
+PICTURES ?= build/pictures
+
+.PHONY: help venv run check test conformance crash browser cover docs site pictures package \
+	binary deb bench fuzz \
 	lint format ci peers clean
 
 help: ## list the targets
@@ -65,6 +68,15 @@ cover: venv peers ## branch coverage of everything but crash and browser tests
 docs: venv ## write docs/reference and docs/man from the declarations in the code
 	@$(BIN)/python -m docs.reference
 	@$(BIN)/python -m docs.manpages
+
+site: venv ## the documents as plain pages in build/site, every link checked
+	@$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@$(BIN)/python -m docs.site build/site
+
+pictures: venv peers ## renew the pictures of the documents by the browser tests, then the site
+	@rm -rf $(PICTURES) && mkdir -p $(PICTURES)
+	@ECPDS_PICTURES=$(abspath $(PICTURES)) $(PYTEST) tests/browser -k "fits" $(ARGS)
+	@$(BIN)/python -m docs.site build/site --pictures $(PICTURES)
 
 package: venv ## wheel and sdist into dist/, tried out in an empty environment
 	@$(BIN)/python -m pip install --quiet build

@@ -359,3 +359,32 @@ OF_ADMIN: Final = (
     "/system/web-users", "/system/web-users/olga/edit", "/system/web-users/new", "/system/roles",
     "/system/tokens", "/system/certificates", "/system/mail", "/system/tasks", "/system/config",
 )  # fmt: skip
+
+
+# --- pages about a host --------------------------------------------------------------------------
+
+
+async def test_the_network_and_the_leftovers_of_a_host(tmp_path: Path) -> None:
+    """An open port answers three times, a closed one never; nothing is left to be removed."""
+    async with rig(tmp_path, api=OFTEN, pages=True) as hub:
+        page = await browser(hub, "olga", Role.OPERATOR)
+        open_port = str(hub.client().base.rpartition(":")[2].partition("/")[0])
+        for name, port in (("web", open_port), ("shut", "1")):
+            await hub.host(name, tmp_path, method="genericHttp", host="127.0.0.1",
+                           options={"http.port": port})  # fmt: skip
+            assert "Ask the network" in (await page.get(f"/hosts/{name}/network")).text
+        answer = await page.post("/hosts/web/network")
+        assert answer.status == 200
+        assert "answers" in answer.text
+        assert "3 of 3" in answer.text
+        answer = await page.post("/hosts/shut/network")
+        assert "does not answer" in answer.text
+        assert "0 of 3" in answer.text
+        assert (await page.post("/hosts/web/leftovers")).status == 303
+        assert (await page.post("/hosts/web/network", csrf="wrong")).status == 403
+        shown = await page.get("/hosts?view=map")
+        assert "No host says where it is." in shown.text
+        table = await page.get("/stats/portal?format=csv&by=day")
+        assert table.text.splitlines() == [
+            "name,files,uploaded,downloaded,seconds,bytes_per_second"
+        ]
