@@ -18,6 +18,7 @@ from tests.peers.openssh import openssh
 from tests.peers.peer import Peer
 from tests.peers.process import PeerFailed
 from tests.peers.programs import ProgramMissing
+from tests.peers.pyftpd import pyftpdlib
 from tests.peers.rclone import rclone
 from tests.peers.vsftpd import vsftpd
 
@@ -29,7 +30,7 @@ QUIET = {"log_ftp_protocol": "NO", "xferlog_enable": "NO"}
 
 @asynccontextmanager
 async def available(*names: str, folder: Path) -> AsyncIterator[dict[str, Peer]]:
-    """Start peers by name (`nginx`, `vsftpd`, `openssh`, `rclone-<protocol>`).
+    """Start peers by name (`nginx`, `vsftpd`, `pyftpdlib`, `openssh`, `rclone-<protocol>`).
 
     Raises:
         MeasurementFailed: one is not installed or does not start.
@@ -53,6 +54,8 @@ def _server(name: str, folder: Path) -> AbstractAsyncContextManager[Peer]:
         return vsftpd(folder, options=QUIET)
     if name == "openssh":
         return openssh(folder, options=["LogLevel ERROR"])
+    if name == "pyftpdlib":
+        return pyftpdlib(folder)
     protocol = name.removeprefix("rclone-")
     return rclone(folder, protocol, tls=protocol == "webdav", options=DIRECT)
 

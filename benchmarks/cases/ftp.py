@@ -1,4 +1,4 @@
-"""FTP: one big file, and many small files in one session, beside vsftpd."""
+"""FTP: one big file, and many small files in one session, beside vsftpd and pyftpdlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.sides import Protocol, Side, Sides, contenders, opened, rates, s
 MIB = 1 << 20
 
 PROTOCOL = Protocol(
-    servers={"vsftpd": "vsftpd", "rclone": "rclone-ftp"},
+    servers={"vsftpd": "vsftpd", "pyftpdlib": "pyftpdlib", "rclone": "rclone-ftp"},
     of_peer=peers.ftp_site,
     of_node=Node.ftp,
 )
@@ -78,6 +78,7 @@ def _retrieve_many(scene: Scene, sides: Sides[FtpSite], material: Material) -> C
         work=f"RETR {MANY:,} x 16 KiB, one session",
         unit="files/s",
         contenders=contenders(sides, work),
+        reach=Reach(limit=0.9, against="vsftpd"),
         rounds=scene.rounds,
         seconds=scene.seconds(25),
     )

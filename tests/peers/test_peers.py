@@ -13,6 +13,7 @@ from tests.peers.nginx import nginx
 from tests.peers.openssh import openssh
 from tests.peers.peer import Peer
 from tests.peers.proftpd import proftpd
+from tests.peers.pyftpd import pyftpdlib
 from tests.peers.rclone import rclone
 from tests.peers.vsftpd import vsftpd
 
@@ -110,6 +111,12 @@ async def test_vsftpd_serves(tmp_path: Path, tls: str) -> None:
 async def test_proftpd_serves(tmp_path: Path, tls: str) -> None:
     """Plain, AUTH TLS and implicit TLS."""
     async with proftpd(tmp_path, tls=tls) as peer:
+        await _round_trip_by_lftp(peer, tmp_path)
+
+
+async def test_pyftpdlib_serves(tmp_path: Path) -> None:
+    """A peer of the benchmarks."""
+    async with pyftpdlib(tmp_path) as peer:
         await _round_trip_by_lftp(peer, tmp_path)
 
 
