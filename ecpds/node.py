@@ -201,7 +201,7 @@ def make_core(
         vault=vault,
         passwords=Passwords(threads),
         bus=Bus(),
-        metrics=Metrics(),
+        metrics=Metrics(max_destinations=settings.metrics.max_destinations),
         failpoints=failpoints,
         registry=registry,
         pool=Pool(around),

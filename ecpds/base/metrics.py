@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+OTHERS: Final = "(others)"
+"""Label of the destinations above `metrics.max_destinations` together."""
 
 
 class Metrics:
     """Everything that `/metrics` tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_destinations: int = 500) -> None:
         registry = self.registry = CollectorRegistry()
+        states = self.states = CollectorRegistry()  # a gauge named as a counter without its end
+        self.max_destinations = max_destinations
+        self._shown: set[str] = set()
+        self._counted: dict[str, int] = {}
         self.finished = Counter(
             "ecpds_transfers_finished_total",
             "Attempts ended",
@@ -28,6 +41,7 @@ class Metrics:
         self.queue_wait = Histogram(
             "ecpds_transfer_queue_wait_seconds",
             "From due to started",
+            ["protocol"],
             buckets=(0.001, 0.01, 0.1, 1, 10, 60, 600, 3600),
             registry=registry,
         )
@@ -73,7 +87,7 @@ class Metrics:
         self.loop_lag = Gauge(
             "ecpds_event_loop_lag_seconds", "How late the loop is", registry=registry
         )
-        self.store_writes = Gauge(
+        self.store_writes = Counter(
             "ecpds_store_writes_total", "Write calls committed", registry=registry
         )
         self.store_waiting = Gauge("ecpds_store_waiting", "Writes that wait", registry=registry)
@@ -85,10 +99,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.mqtt_clients = Gauge("ecpds_mqtt_clients", "Clients connected", registry=registry)
-        self.mqtt_messages = Gauge(
+        self.mqtt_messages = Counter(
             "ecpds_mqtt_messages_total", "Messages published", registry=registry
         )
-        self.mqtt_dropped = Gauge(
+        self.mqtt_dropped = Counter(
             "ecpds_mqtt_dropped_total", "Messages dropped from full queues", registry=registry
         )
         self.mqtt_retained = Gauge("ecpds_mqtt_retained", "Retained messages", registry=registry)
@@ -130,7 +144,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.waiting_publications = Gauge(
-            "ecpds_publications_by_state", "Publications", ["state"], registry=registry
+            "ecpds_publications", "Publications", ["state"], registry=states
         )
         self.store_busy = Gauge(
             "ecpds_db_seconds", "Time that the writer of the store has worked", registry=registry
@@ -143,7 +157,7 @@ class Metrics:
         self.build = Gauge("ecpds_build_info", "This release", ["version"], registry=registry)
 
         self._portal: dict[tuple[str, str], tuple[Counter, Counter]] = {}
-        self._delivered: dict[tuple[str, str], tuple[Counter, Counter, Histogram]] = {}
+        self._delivered: dict[tuple[str, str], tuple[Counter, Counter, Histogram, Histogram]] = {}
 
     def delivered(
         self, destination: str, protocol: str, *, sent: int, took: float, waited: float
@@ -155,11 +169,18 @@ class Metrics:
                 self.finished.labels(destination, protocol, "done"),
                 self.sent_bytes.labels(destination, protocol, "done"),
                 self.duration.labels(protocol),
+                self.queue_wait.labels(protocol),
             )
         found[0].inc()
         found[1].inc(sent)
         found[2].observe(took)
-        self.queue_wait.observe(waited)
+        found[3].observe(waited)
+
+    def raise_to(self, counter: Counter, name: str, value: int) -> None:
+        """Let a counter follow one that is kept elsewhere, and may begin anew there."""
+        before = self._counted.get(name, 0)
+        counter.inc(value - before if value >= before else value)
+        self._counted[name] = value
 
     def moved(self, protocol: str, direction: str, count: int) -> None:
         """Count an upload or download of a portal."""
@@ -173,5 +194,45 @@ class Metrics:
         found[1].inc(count)
 
     def text(self) -> bytes:
-        """Return the Prometheus text form."""
-        return generate_latest(self.registry)
+        """Return the Prometheus text form, with so many destinations as the settings allow."""
+        return b"".join(
+            generate_latest(_Bounded(one, self._shown, self.max_destinations))
+            for one in (self.registry, self.states)
+        )
+
+
+class _Bounded(Collector):
+    """A registry with the destinations above a number put together."""
+
+    def __init__(self, registry: CollectorRegistry, shown: set[str], most: int) -> None:
+        self._registry, self._shown, self._most = registry, shown, most
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families; states and times of the others have no meaning, they are left out."""
+        for family in self._registry.collect():
+            if any("destination" in sample.labels for sample in family.samples):
+                family.samples = list(self._bounded(family.samples))
+            yield family
+
+    def _bounded(self, samples: list[Sample]) -> Iterator[Sample]:
+        sums: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        for sample in samples:
+            if self._is_shown(sample.labels["destination"]):
+                yield sample
+            elif "state" in sample.labels or "light" in sample.labels or _is_time(sample.name):
+                continue
+            else:
+                labels = {**sample.labels, "destination": OTHERS}
+                key = sample.name, tuple(labels.items())
+                sums[key] = sums.get(key, 0.0) + sample.value
+        for (name, labels_of), value in sums.items():
+            yield Sample(name, dict(labels_of), value)
+
+    def _is_shown(self, name: str) -> bool:
+        if name not in self._shown and len(self._shown) < self._most:
+            self._shown.add(name)
+        return name in self._shown
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith(("_timestamp_seconds", "_created"))

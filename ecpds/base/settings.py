@@ -350,6 +350,16 @@ class ApiSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Table [metrics]."""
+
+    max_destinations: int = opt(
+        500, "Destinations with labels of their own; the others are summed up.", low=1,
+        high=100_000, reload=False,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     """Table [demo]."""
 
@@ -375,6 +385,7 @@ class Settings:
     events: EventSettings = opt(EventSettings(), "Event log.")
     log: LogSettings = opt(LogSettings(), "The daemon's own log.")
     api: ApiSettings = opt(ApiSettings(), "API.")
+    metrics: MetricsSettings = opt(MetricsSettings(), "What /metrics tells.")
     demo: DemoSettings = opt(DemoSettings(), "Sample site.")
 
     @property

@@ -335,7 +335,7 @@ class Engine:
             metrics.transfers.labels(name, status.word).set(count)
         for volume in self.core.objects.volumes:
             metrics.storage_free.labels(volume.name).set(volume.room)
-        metrics.store_writes.set(self.core.store.writes)
+        metrics.raise_to(metrics.store_writes, "store", self.core.store.writes)
         metrics.store_waiting.set(self.core.store.waiting)
 
     def drain(self) -> None:

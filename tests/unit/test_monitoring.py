@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from ecpds.base.metrics import Metrics
+from ecpds.base.metrics import OTHERS, Metrics
 from ecpds.model.status import TransferStatus
 
 FOLDER = Path(__file__).parents[2] / "config" / "monitoring"
@@ -106,3 +106,31 @@ def test_panels_do_not_overlap() -> None:
     ]
     assert len(set(cells)) == len(cells)
     assert max(x for x, _ in cells) < 24
+
+
+def test_destinations_above_the_limit_are_put_together() -> None:
+    """Sums stay right; states and times of the others are left out, the first ones stay."""
+    made = Metrics(max_destinations=2)
+    for number, name in enumerate(("A", "B", "C", "D"), start=1):
+        made.delivered(name, "sftp", sent=10 * number, took=1.0, waited=0.5)
+        made.destination_state.labels(name, "idle").set(1)
+        made.last_success.labels(name).set(1e9)
+    for _ in range(2):
+        text = made.text().decode()
+        bytes_of = dict(
+            re.findall(r'ecpds_transfer_bytes_total{destination="([^"]+)".*} ([0-9.]+)', text)
+        )
+        assert bytes_of == {"A": "10.0", "B": "20.0", OTHERS: "70.0"}
+        assert text.count("ecpds_destination_state{") == 2
+        assert text.count("ecpds_destination_last_success_timestamp_seconds{") == 2
+    assert 'ecpds_transfer_queue_wait_seconds_count{protocol="sftp"} 4.0' in text
+
+
+def test_a_counter_follows_one_that_begins_anew() -> None:
+    made = Metrics()
+    for value in (5, 5, 8, 2):  # 2: the broker was started again
+        made.raise_to(made.mqtt_messages, "mqtt", value)
+    made.waiting_publications.labels("waiting").set(3)
+    text = made.text().decode()
+    assert "# TYPE ecpds_mqtt_messages_total counter\necpds_mqtt_messages_total 10.0" in text
+    assert '# TYPE ecpds_publications gauge\necpds_publications{state="waiting"} 3.0' in text

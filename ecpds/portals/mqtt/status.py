@@ -45,5 +45,6 @@ class Status:
         if self._metrics is not None:
             self._metrics.mqtt_clients.set(connected)
             self._metrics.mqtt_retained.set(len(broker.retained))
-            self._metrics.mqtt_messages.set(broker.counts.published)
-            self._metrics.mqtt_dropped.set(broker.counts.dropped)
+            counts, metrics = broker.counts, self._metrics
+            metrics.raise_to(metrics.mqtt_messages, "mqtt messages", counts.published)
+            metrics.raise_to(metrics.mqtt_dropped, "mqtt dropped", counts.dropped)
