@@ -287,3 +287,36 @@ async def test_words_of_addresses_are_no_names(tmp_path: Path) -> None:
         site = {"data": {"destinations": [{"name": "new"}]}}
         answer = await hub.admin.post("/site", site)
         assert (answer.status, "is reserved" in answer.text) == (422, True)
+
+
+async def test_a_dry_run_says_what_would_be_and_stores_nothing(tmp_path: Path) -> None:
+    async with rig(tmp_path) as hub:
+        call = (await checked(hub)).call
+        await hub.node.destination("NORTH")
+        await hub.host("h", tmp_path)
+        await hub.admin.upload(b"1", "a", destination="NORTH")
+        await hub.admin.upload(b"1", "b", destination="NORTH")
+        place = "/transfers/{transfer}"
+        tried = await call("PATCH", "/transfers/1?dry_run=true", place,
+                           {"priority": 7, "target": "c"})  # fmt: skip
+        assert (tried.json["priority"], tried.json["target"]) == (7, "c")
+        for body, status in (
+            ({"expires": "2001-01-01T00:00:00Z"}, 422), ({"priority": 7, "target": "b"}, 409),
+        ):  # fmt: skip
+            for query in ("?dry_run=true", ""):
+                answer = await call("PATCH", f"/transfers/1{query}", place, body)
+                assert answer.status == status, (body, query, answer.text)
+        one = (await hub.admin.get("/transfers/1")).json
+        assert (one["priority"], one["target"]) == (99, "a")  # the refused name kept it, too
+        assert len((await hub.admin.get("/transfers/1/history")).items) == 1
+
+        token = await call("POST", "/tokens?dry_run=true", "/tokens", {"name": "t"})
+        assert (token.status, token.json["token"]) == (200, "***")
+        assert (await call("DELETE", "/tokens/1?dry_run=true", "/tokens/{token}")).status == 204
+        assert len((await hub.admin.get("/tokens")).items) == 1
+        option = "/hosts/{host}/options/{key}"
+        path = "/hosts/h/options/ectrans.retryCount?dry_run=true"
+        answer = await call("PUT", path, option, {"value": "3"})
+        assert answer.json["options"]["ectrans.retryCount"] == "3"
+        assert (await call("PUT", path, option, {"value": "many"})).status == 422
+        assert (await hub.admin.get("/hosts/h")).json["options"] == {}

@@ -16,6 +16,7 @@ from ecpds.model.targets import normal_target
 from ecpds.model.transfer import HistoryRow, Reason, Transfer
 from ecpds.store import files, history, outbox, transfers
 from ecpds.store.db import Connection
+from ecpds.store.rehearsal import rehearse
 
 STOP_WAIT = timedelta(seconds=5)
 DAY = timedelta(days=1)
@@ -164,8 +165,11 @@ class TransferOperations:
         scheduled: datetime | None = None,
         expires: datetime | None = None,
         check: Callable[[Transfer], None] | None = None,
+        dry_run: bool = False,
     ) -> Transfer:
         """Change what a person may decide; `check` sees the row first and may raise.
+
+        `dry_run` stores nothing and returns what the transfer would be.
 
         Raises InputError (out of range, an end before the start), BadState (nothing waits for the
         scheduled time any more).
@@ -191,10 +195,14 @@ class TransferOperations:
                 raise InputError("it would expire before it can be sent", pointer="expires")
             return new
 
-        return await self._change(number, actor, "change", change)
+        return await self._change(number, actor, "change", change, dry_run=dry_run)
 
-    async def rename(self, number: int, actor: Actor, target: str) -> Transfer:
+    async def rename(
+        self, number: int, actor: Actor, target: str, *, dry_run: bool = False
+    ) -> Transfer:
         """Give a transfer another target; one that was sent under the old name stays so there.
+
+        `dry_run` stores nothing and returns what the transfer would be.
 
         Raises InvalidName, BadState (it is being sent), Exists (another file has that name).
         """
@@ -208,10 +216,12 @@ class TransferOperations:
             identity = target if is_own else old.identity
             return replace(old, target=target, identity=identity, comment=comment)
 
-        now = self._core.clock.now()
-        changed = await self._core.store.write(
-            rename_transfer, number, actor, change, self._teller, now=now
-        )
+        now, store = self._core.clock.now(), self._core.store
+        if dry_run:
+            return await rehearse(
+                store, rename_transfer, number, actor, change, self._teller, now=now
+            )
+        changed = await store.write(rename_transfer, number, actor, change, self._teller, now=now)
         self._told(changed)
         return changed
 
@@ -238,9 +248,15 @@ class TransferOperations:
         *,
         even_expired: bool = False,
         needs_content: bool = False,
+        dry_run: bool = False,
     ) -> Transfer:
-        now = self._core.clock.now()
-        changed = await self._core.store.write(
+        now, store = self._core.clock.now(), self._core.store
+        if dry_run:
+            return await rehearse(
+                store, change_transfer, number, actor, action, change, self._teller, now=now,
+                even_expired=even_expired, needs_content=needs_content,
+            )  # fmt: skip
+        changed = await store.write(
             change_transfer, number, actor, action, change, self._teller, now=now,
             even_expired=even_expired, needs_content=needs_content,
         )  # fmt: skip

@@ -7,13 +7,14 @@ from typing import Final
 from aiohttp import web
 
 from ecpds.engine.operations.accesskeys import KeyWish
+from ecpds.model.errors import NotFound
 from ecpds.store.accesskeys import StoredKey
 from ecpds.web import shown
 from ecpds.web.api import answers
 from ecpds.web.api.schemas import S3KeyRequest
 from ecpds.web.api.users import READ, USER, WRITE, reached_user
 from ecpds.web.call import Call
-from ecpds.web.routes import LISTED, Route
+from ecpds.web.routes import DRY_RUN, LISTED, Route
 from ecpds.web.shown import Document
 
 KEYS: Final = USER + "/s3_keys"
@@ -63,7 +64,11 @@ async def create(call: Call) -> web.StreamResponse:
 async def delete(call: Call) -> web.StreamResponse:
     """Take a key pair away."""
     stored = await reached_user(call, WRITE)
-    await call.services.access_keys.delete(stored.user.login, call.name("key"), call.caller.actor)
+    login, name = stored.user.login, call.name("key")
+    if not call.flag("dry_run"):
+        await call.services.access_keys.delete(login, name, call.caller.actor)
+    elif all(key.access_key != name for key in await call.services.access_keys.of(login)):
+        raise NotFound(f"Key {name} not found")
     return answers.nothing()
 
 
@@ -72,6 +77,6 @@ ROUTES: Final = (
           summary="S3 key pairs of a data user, without their secrets.", answer="[S3Key]"),
     Route(method="POST", path=KEYS, right=WRITE, handle=create, body="S3KeyRequest",
           answer="NewS3Key", status=201, summary="One more S3 key pair; its secret is shown once."),
-    Route(method="DELETE", path=KEY, right=WRITE, handle=delete,
+    Route(method="DELETE", path=KEY, right=WRITE, handle=delete, query=(DRY_RUN,),
           summary="Take an S3 key pair away.", status=204),
 )  # fmt: skip

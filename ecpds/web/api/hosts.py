@@ -158,13 +158,16 @@ async def delete_option(call: Call) -> web.StreamResponse:
 async def _with_options(call: Call, view: HostView, options: dict[str, str]) -> web.StreamResponse:
     call.check_match(tag(view), optional=True)
     kept = Secret(shown.STARS) if view.host.password else Secret("")
+    dry_run = call.flag("dry_run")
+    changed = replace(view.host, options=options, password=kept)
     await call.services.hosts.put(
-        replace(view.host, options=options, password=kept),
-        call.caller.actor,
-        if_version=view.version,
+        changed, call.caller.actor, if_version=view.version, dry_run=dry_run
     )
-    changed = await call.services.hosts.view(view.host.name)
-    return answers.one(call, shown.host(changed), tag(changed))
+    if dry_run:
+        hidden = replace(view, host=replace(changed, options=masked(call.services.core, options)))
+        return answers.tried(call, shown.host(hidden))
+    stored = await call.services.hosts.view(view.host.name)
+    return answers.one(call, shown.host(stored), tag(stored))
 
 
 async def test(call: Call) -> web.StreamResponse:
@@ -193,9 +196,9 @@ ROUTES: Final = (
     Route(method="DELETE", path=ONE, right=WRITE, handle=delete, needs_match=True,
           summary="Delete a host that no destination uses.", query=(DRY_RUN,), status=204),
     Route(method="PUT", path=ONE + "/options/{key}", right=WRITE, handle=put_option,
-          summary="Set one option.", body="OptionValue", answer="Host"),
+          query=(DRY_RUN,), summary="Set one option.", body="OptionValue", answer="Host"),
     Route(method="DELETE", path=ONE + "/options/{key}", right=WRITE, handle=delete_option,
-          summary="Remove one option.", status=204),
+          query=(DRY_RUN,), summary="Remove one option.", status=204),
     Route(method="POST", path=ONE + "/actions/test", right=OPERATE, handle=test, body="Nothing",
           summary="Try it out now: resolve, connect, identity, login, list, put or get, delete.",
           answer="HostTest"),

@@ -7,13 +7,14 @@ from typing import Final
 from aiohttp import web
 
 from ecpds.engine.operations.subscribers import Person
+from ecpds.model.errors import NotFound
 from ecpds.store.subscribers import Subscriber
 from ecpds.web import shown
 from ecpds.web.api import answers
 from ecpds.web.api.schemas import NewSubscriber
 from ecpds.web.api.users import READ, USER, WRITE, reached_user
 from ecpds.web.call import Call
-from ecpds.web.routes import LISTED, Route
+from ecpds.web.routes import DRY_RUN, LISTED, Route
 from ecpds.web.shown import Document
 
 SUBSCRIBERS: Final = USER + "/subscribers"
@@ -79,7 +80,11 @@ async def delete(call: Call) -> web.StreamResponse:
     """Remove a subscriber; its sessions end."""
     stored = await reached_user(call, WRITE)
     number = call.number("subscriber", "Subscriber")
-    await call.services.subscribers.delete(stored.user.login, number, call.caller.actor)
+    login, people = stored.user.login, call.services.subscribers
+    if not call.flag("dry_run"):
+        await people.delete(login, number, call.caller.actor)
+    elif all(one.id != number for one in await people.of(login)):
+        raise NotFound(f"Subscriber {number} not found")
     return answers.nothing()
 
 
@@ -93,6 +98,6 @@ ROUTES: Final = (
           body="Nothing", answer="Subscriber", summary="Let a subscriber in, by a new password."),
     Route(method="POST", path=SUBSCRIBER + "/actions/deactivate", right=WRITE, handle=deactivate,
           body="Nothing", answer="Subscriber", summary="Keep a subscriber out."),
-    Route(method="DELETE", path=SUBSCRIBER, right=WRITE, handle=delete,
+    Route(method="DELETE", path=SUBSCRIBER, right=WRITE, handle=delete, query=(DRY_RUN,),
           summary="Remove a subscriber.", status=204),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from ecpds.web.api import answers
 from ecpds.web.api.schemas import RotateRequest, TokenRequest
 from ecpds.web.call import Call
 from ecpds.web.rights import check_scope
-from ecpds.web.routes import FIELDS, PAGED, Route
+from ecpds.web.routes import DRY_RUN, FIELDS, PAGED, Route
 
 READ: Final = "tokens:read"
 WRITE: Final = "tokens:write"
@@ -78,6 +78,8 @@ async def create(call: Call) -> web.StreamResponse:
     )
     check_token(call, token)
     await call.services.accounts.web_user(token.owner)
+    if call.flag("dry_run"):
+        return answers.tried(call, shown.token(token) | {"token": shown.STARS})
     secret = await call.services.accounts.new_token(token, call.caller.actor)
     made, _ = await call.services.accounts.token_holder(secret)
     return answers.one(
@@ -133,20 +135,21 @@ async def rotate(call: Call) -> web.StreamResponse:
 async def delete(call: Call) -> web.StreamResponse:
     """Delete a token; it is refused from now on."""
     found = await _one(call)
-    await call.services.accounts.delete_token(found.id, call.caller.actor)
+    if not call.flag("dry_run"):
+        await call.services.accounts.delete_token(found.id, call.caller.actor)
     return answers.nothing()
 
 
 ROUTES: Final = (
     Route(method="GET", path=ALL, right=READ, handle=index, query=PAGED,
           summary="Tokens, newest first.", answer="[Token]"),
-    Route(method="POST", path=ALL, right=WRITE, handle=create, query=(FIELDS,), status=201,
+    Route(method="POST", path=ALL, right=WRITE, handle=create, query=(DRY_RUN, FIELDS), status=201,
           summary="Make a token; its secret is shown once.", body="TokenRequest",
           answer="NewToken"),
     Route(method="GET", path=ONE, right=READ, handle=get, query=(FIELDS,),
           summary="One token.", answer="Token"),
     Route(method="DELETE", path=ONE, right=WRITE, handle=delete, status=204,
-          summary="Delete a token."),
+          query=(DRY_RUN,), summary="Delete a token."),
     Route(method="POST", path=ONE + "/actions/rotate", right=WRITE, handle=rotate,
           query=(FIELDS,), body="RotateRequest", answer="NewToken",
           summary="Give it another secret, shown once; the one before is good for a while yet."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -215,16 +216,27 @@ async def patch(call: Call) -> web.StreamResponse:
         if shown.transfer_etag(present) != seen:
             raise PreconditionFailed(f"Transfer {present.id} was changed meanwhile")
 
-    changed = await call.services.transfers.change(
+    transfers_of, dry_run = call.services.transfers, call.flag("dry_run")
+    if change.target is not None:  # refused before anything else is changed
+        renamed = await transfers_of.rename(
+            found.id, call.caller.actor, change.target, dry_run=True
+        )
+    changed = await transfers_of.change(
         found.id,
         call.caller.actor,
         priority=change.priority,
         scheduled=change.scheduled,
         expires=change.expires,
         check=check,
+        dry_run=dry_run,
     )
-    if change.target is not None:
-        changed = await call.services.transfers.rename(found.id, call.caller.actor, change.target)
+    if change.target is not None and dry_run:
+        changed = replace(changed, target=renamed.target, identity=renamed.identity)
+    elif change.target is not None:
+        changed = await transfers_of.rename(found.id, call.caller.actor, change.target)
+    if dry_run:
+        now, restricted = call.services.core.clock.now(), call.caller.is_restricted
+        return answers.tried(call, shown.transfer(changed, now, restricted=restricted))
     return _answer(call, changed)
 
 
@@ -291,8 +303,9 @@ ROUTES: Final = (
           summary="Its attempts with what the connections measured.", answer="[Attempt]"),
     Route(method="GET", path=ONE + "/content", right="files:read", handle=content,
           summary="The content that it sends; Range is honoured.", answer="bytes"),
-    Route(method="PATCH", path=ONE, right=WRITE, handle=patch, needs_match=True, query=(FIELDS,),
-          summary="Change priority, start or end.", body="TransferChange", answer="Transfer"),
+    Route(method="PATCH", path=ONE, right=WRITE, handle=patch, needs_match=True,
+          query=(DRY_RUN, FIELDS), body="TransferChange", answer="Transfer",
+          summary="Change priority, start, end or target."),
     Route(method="DELETE", path=ONE, right=WRITE, handle=delete, needs_match=True,
           query=(DRY_RUN,), summary="Stop and delete it.", status=204),
     *(

@@ -94,7 +94,8 @@ async def delete(call: Call) -> web.StreamResponse:
     call.caller.check_everywhere(WRITE)
     found = await call.services.wis2.get(call.name("record"))
     call.check_match(_tag(found))
-    await call.services.wis2.delete(found.id, call.caller.actor)
+    if not call.flag("dry_run"):
+        await call.services.wis2.delete(found.id, call.caller.actor)
     return answers.nothing()
 
 
@@ -134,6 +135,7 @@ ROUTES: Final = (
           body="Wis2Record", answer="Wis2Record", needs_match=True,
           summary="Create or replace a discovery record and announce the change."),
     Route(method="DELETE", path=ONE, right=WRITE, handle=delete, status=204, needs_match=True,
+          query=(DRY_RUN,),
           summary="Withdraw a discovery record and tell so."),
     Route(method="POST", path=ONE + "/actions/announce", right=OPERATE, handle=announce,
           status=204, summary="Announce a discovery record once more."),
