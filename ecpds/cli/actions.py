@@ -163,12 +163,34 @@ def _new_token(client: Client, path: str, args: Namespace) -> Found:
     given = {"scopes": args.scope, "objects": args.object, "expires": args.expires,
              "owner": args.owner}  # fmt: skip
     body = read_values(args.values) | {key: value for key, value in given.items() if value}
-    if args.into is not None and args.into.exists():
-        raise CommandError(f"{args.into} exists", Exit.USAGE)
+    _check_new(args.into)
     found: Found = client.call("POST", path.rpartition("/")[0], body=body | {"name": args.name})
     if args.into is not None:
         _keep(args.into, found.pop("token"))
     return found
+
+
+def _rotate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--overlap", metavar="TIME", help="how long the secret before is good yet; default 1h"
+    )
+    parser.add_argument(
+        "--into", type=Path, metavar="FILE", help="write the secret there (0600), do not print it"
+    )
+
+
+def _rotate(client: Client, path: str, args: Namespace) -> Found:
+    _check_new(args.into)
+    body = {"overlap": args.overlap} if args.overlap else {}
+    found: Found = client.call("POST", f"{path}/actions/rotate", body=body)
+    if args.into is not None:
+        _keep(args.into, found.pop("token"))
+    return found
+
+
+def _check_new(path: Path | None) -> None:
+    if path is not None and path.exists():
+        raise CommandError(f"{path} exists", Exit.USAGE)
 
 
 def _keep(path: Path, secret: str) -> None:
@@ -180,4 +202,6 @@ def _keep(path: Path, secret: str) -> None:
 TOKEN: Final[Mapping[str, Action]] = {
     "add": Action(help="make a token, its secret is shown once", run=_new_token,
                   arguments=_token_arguments),
+    "rotate": Action(help="give it another secret, the one before is good for a while yet",
+                     run=_rotate, arguments=_rotate_arguments),
 }  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any, Final
 from ecpds.cli.access import add_arguments
 from ecpds.cli.client import Client, connect, segment
 from ecpds.cli.codes import CommandError, Exit, of_several
+from ecpds.cli.progress import Watch, progress
 from ecpds.cli.verbs import Verb, add_output, as_json, complain, is_fatal
 from ecpds.model.units import format_bytes
 
@@ -30,6 +31,7 @@ def _ls_arguments(parser: ArgumentParser) -> None:
 def _get_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="DESTINATION/PATH", help="file to fetch")
     parser.add_argument("-o", "--into", metavar="PLACE", help="file or directory; - prints")
+    parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
     add_output(parser)
     add_arguments(parser)
 
@@ -139,7 +141,8 @@ def _fetch(client: Client, args: Namespace, path: str) -> None:
         return
     place = _place(args, one["target"])
     try:
-        size = _save(client, one["id"], place)
+        with progress(args, str(place), one["size"]) as watch:
+            size = _save(client, one["id"], place, watch)
     except OSError as error:
         raise CommandError(f"{place} cannot be written: {error.strerror}", Exit.USAGE) from None
     if args.output == "json":
@@ -156,7 +159,7 @@ def _place(args: Namespace, target: str) -> Path:
     return place / name if place.is_dir() else place
 
 
-def _save(client: Client, number: int, place: Path) -> int:
+def _save(client: Client, number: int, place: Path, watch: Watch | None) -> int:
     """Write the content under its name once it is complete and on disk; return its size."""
     temporary = place.with_name(f".{place.name}.{os.getpid()}.part")
     try:
@@ -166,6 +169,8 @@ def _save(client: Client, number: int, place: Path) -> int:
         ):
             for block in blocks:
                 file.write(block)
+                if watch is not None:
+                    watch(len(block))
             file.flush()
             os.fsync(file.fileno())
             size = file.tell()

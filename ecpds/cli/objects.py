@@ -71,6 +71,12 @@ KINDS: Final = (
         has_password=True,
     ),
     Kind(
+        word="role",
+        text="role",
+        path="/roles",
+        columns=("name", "built_in", "scopes", "comment"),
+    ),
+    Kind(
         word="token",
         text="token",
         path="/tokens",

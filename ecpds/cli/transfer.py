@@ -34,6 +34,7 @@ def _filter_arguments(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("filter")
     group.add_argument("--destination", metavar="NAME", help="to that destination")
     group.add_argument("--target", metavar="GLOB", help="with such a name there")
+    group.add_argument("--version", metavar="TEXT", help="of that version")
     group.add_argument("--status", metavar="STATUS", help="one or more, with commas")
     group.add_argument("--file", type=int, metavar="ID", help="transfers of that data file")
 
@@ -79,11 +80,13 @@ def _chosen(client: Client, args: Namespace) -> Iterator[Found]:
     """Yield the transfers that ids or filter name."""
     filters = {"destination": args.destination, "target": args.target, "status": args.status}
     if args.file is not None:
-        if any(filters.values()):
+        if any(filters.values()) or args.version is not None:
             raise CommandError("--file stands alone", Exit.USAGE)
         yield from client.call("GET", f"/files/{args.file}")["transfers"]
-    else:
-        yield from client.items("/transfers", filters)
+        return
+    for one in client.items("/transfers", filters):
+        if args.version is None or one["version"] == args.version:
+            yield one
 
 
 def _check_choice(args: Namespace) -> None:

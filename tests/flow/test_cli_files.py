@@ -611,3 +611,34 @@ def test_a_push_goes_on_and_several_go_side_by_side(cli: Cli, local: Callable[..
     ]
     assert cli("push", "MET", *names, "--target", "side/", code=5).error
     assert "1 to 16" in cli("push", "MET", name, "--parallel", "99", code=2).error
+
+
+def test_secrets_roles_and_the_certificate(cli: Cli, local: Callable[..., str]) -> None:
+    """A token gets another secret, a site a role of its own, the listeners a certificate."""
+    made = cli("token", "add", "feed", "--scope", "files:write", "--output", "json").json
+    turned = cli(
+        "token", "rotate", "feed", "--overlap", "0s", "--into", "secret", "--output", "json"
+    )
+    assert turned.json["id"] == made["id"]
+    assert (cli.folder / "secret").read_text().startswith("ddt_")
+    assert "exists" in cli("token", "rotate", "feed", "--into", "secret", code=2).error
+    cli("role", "add", "night", "scopes=transfers:read,transfers:operate")
+    assert "night" in cli("role", "list", "--output", "id").text.split()
+    cli("role", "set", "night", "comment=by night")
+    assert cli("role", "show", "night", "--output", "json").json["comment"] == "by night"
+    cli("role", "delete", "night")
+
+    before = cli("certificate", "show", "--output", "json").json
+    assert "BEGIN CERTIFICATE REQUEST" in cli("certificate", "csr", "a.example").text
+    own = cli("certificate", "self-sign", "--output", "json").json
+    assert own["sha256"] != before["sha256"]
+    assert cli("certificate", "reload", "--output", "json").json == own  # and we trust the new one
+    assert "PEM" in cli("certificate", "import", local("no.pem", b"x"), code=2).error
+    assert "anew" in cli("reload").text
+
+    for version in ("1", "2"):
+        cli("push", "MET", local("versioned"), "--version", version)
+    words = ("--destination", "MET", "--target", "versioned", "--version", "2", "--output", "json")
+    assert len(cli("purge", *words, "--yes").lines) == 1
+    left = cli("transfer", "list", "--target", "versioned", "--output", "json").lines
+    assert [one["version"] for one in left] == ["1"]
