@@ -15,13 +15,12 @@ import hashlib
 import json
 import os
 import secrets
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import ClassVar, Final, Self
+from typing import Final, Self
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -41,27 +40,20 @@ from ecpds.model.errors import (
 from ecpds.modules.azure_errors import meaning
 from ecpds.modules.azure_options import AzureOptions
 from ecpds.modules.azure_sign import Signer
-from ecpds.modules.cloud import TRIES, Call, CloudClient, endpoint
+from ecpds.modules.cloud import Call, endpoint
+from ecpds.modules.cloud_module import CloudModule, number
 from ecpds.modules.cloud_parts import Parts, part_size_for
 from ecpds.modules.http_body import SourceBody
 from ecpds.modules.s3_xml import read as read_xml
-from ecpds.modules.trust import certificate_of
 from ecpds.transfer.contract import (
     ByteSource,
-    Feature,
-    Identity,
-    Naming,
     Surroundings,
     Target,
-    TransferModule,
 )
 
 MOST_BLOCKS: Final = 50_000
 LISTED: Final = 5_000
 """Blobs of one page of a listing."""
-
-TAGS: Final = 256
-"""Blobs whose tags are remembered from `stat`, for going on with a download."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,58 +82,17 @@ class Blocks:
         return base64.b64encode(f"{self.token}-{number:06d}".encode()).decode()
 
 
-class AzureModule(TransferModule[AzureOptions]):
+class AzureModule(CloudModule[AzureOptions]):
     """A session with one account."""
 
     name = "azure"
     options = AzureOptions
-    features: ClassVar[Feature] = (
-        Feature.LIST
-        | Feature.GET
-        | Feature.PUT
-        | Feature.RESUME_GET
-        | Feature.RESUME_PUT
-        | Feature.SIZE
-        | Feature.DELETE
-        | Feature.ATOMIC_PUT
-        | Feature.CHECKSUM
-    )
-
-    def __init__(
-        self, client: CloudClient, target: Target, options: AzureOptions, around: Surroundings
-    ) -> None:
-        self._client = client
-        self._target = target
-        self._options = options
-        self._around = around
-        self._tags: OrderedDict[str, str] = OrderedDict()
+    first_part = ("container", "azure.containerName")
 
     @classmethod
-    def naming(cls, options: AzureOptions) -> Naming:
-        """Return that blobs have their final name from the start."""
-        return Naming(temporary=False, make_parents=False)
-
-    @classmethod
-    def keep_alive(cls, options: AzureOptions) -> timedelta:
-        """Return how long idle connections may wait for their next use."""
-        return options.keep_alive
-
-    @classmethod
-    def address(cls, target: Target, options: AzureOptions) -> tuple[str, int] | None:
-        """Return where sessions connect to, unless a proxy does that for us."""
-        base = base_of(target, options)
-        return None if options.proxy else (base.host or "", base.port or 443)
-
-    @classmethod
-    async def identity(
-        cls, target: Target, options: AzureOptions, around: Surroundings
-    ) -> Identity | None:
-        """Return the certificate."""
-        base = base_of(target, options)
-        if base.scheme != "https" or options.proxy:
-            return None
-        there = replace(target, host=base.host or "")
-        return await certificate_of(there, base.port or 443, around, minimum=options.protocol)
+    def base(cls, target: Target, options: AzureOptions) -> URL:
+        """Return the endpoint of the account."""
+        return base_of(target, options)
 
     @classmethod
     @asynccontextmanager
@@ -149,43 +100,19 @@ class AzureModule(TransferModule[AzureOptions]):
         cls, target: Target, options: AzureOptions, around: Surroundings
     ) -> AsyncIterator[Self]:
         """Give a session; apart from `mkContainer`, nothing is connected before the first act."""
-        base = base_of(target, options)
-        scheme = "https" if base.scheme == "https" else "http"
-        http = replace(options.http(), scheme=scheme, port=base.port)  # type: ignore[arg-type]
-        signer = Signer(target, options, around)
-        is_fixed = bool(options.container_name)
-        async with CloudClient.open(
-            target,
-            base,
-            http,
-            around,
-            signer,
-            lambda answer, call: meaning(answer, call, is_fixed),
-            tries=1 if options.disable_retries else TRIES,
+        signer, is_fixed = Signer(target, options, around), bool(options.container_name)
+        async with cls.opened(
+            target, options, around, signer, lambda answer, call: meaning(answer, call, is_fixed)
         ) as client:
             module = cls(client, target, options, around)
             if options.make_container and options.container_name:
                 await module.ensure(options.container_name)
             yield module
 
-    @property
-    def peer(self) -> str:
-        """Return the address of the service, once it was asked something."""
-        return self._client.peer
-
     # --- names ------------------------------------------------------------------------------
 
-    def _split(self, name: str) -> tuple[str, str]:
-        """Return container and name of the blob."""
-        path = name if name.startswith("/") else f"{self._target.directory.rstrip('/')}/{name}"
-        path = path.lstrip("/")
-        if self._options.container_name:
-            prefix = self._options.blob_prefix.strip("/")
-            return self._options.container_name, f"{prefix}/{path}" if prefix else path
-        container, _, blob = path.partition("/")
-        if not container:
-            raise RemoteName(f"{name!r} names no container: see azure.containerName")
-        return container, blob
+    def _whole(self) -> tuple[str, str]:
+        return self._options.container_name, self._options.blob_prefix
 
     def _call(self, method: str, name: str, phase: Phase, limit: timedelta | None = None) -> Call:
         container, blob = self._split(name)
@@ -217,14 +144,11 @@ class AzureModule(TransferModule[AzureOptions]):
         answer = await self._client.demand(self._call("HEAD", name, Phase.VERIFY))
         headers = answer.headers
         etag = headers.get("ETag", "")
-        self._tags[name] = etag
-        self._tags.move_to_end(name)
-        if len(self._tags) > TAGS:
-            self._tags.popitem(last=False)
+        self._remember(name, etag)
         return Entry(
             kind=Kind.FILE,
             name=name,
-            size=_number(headers.get("Content-Length", "")),
+            size=number(headers.get("Content-Length", "")),
             mtime=_moment(headers.get("Last-Modified", "")),
             etag=etag,
             checksum=_md5(headers.get("Content-MD5", "")),
@@ -438,15 +362,11 @@ def _listed(kind: str, record: Mapping[str, str], prefix: str) -> Entry | None:
     return Entry(
         kind=Kind.FILE,
         name=name,
-        size=_number(record.get("Content-Length", "")),
+        size=number(record.get("Content-Length", "")),
         mtime=_moment(record.get("Last-Modified", "")),
         etag=record.get("Etag", ""),
         checksum=_md5(record.get("Content-MD5", "")),
     )
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _moment(text: str) -> datetime | None:

@@ -6,21 +6,19 @@ Spec: transfer-modules-protocols.md section 6; interface.md 8 (`azure.url`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ecpds.model.decode import opt
 from ecpds.model.names import ByteCount
-from ecpds.model.options import OptionFamily
 from ecpds.model.secret import Secret
-from ecpds.modules.http_options import HttpOptions
+from ecpds.modules.cloud_options import CloudOptions
 from ecpds.transfer.options import HOST
 
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AzureOptions(OptionFamily):
+class AzureOptions(CloudOptions):
     """How blobs of an Azure storage account are reached, sent and fetched."""
 
     prefix: ClassVar[str] = "azure"
@@ -29,8 +27,6 @@ class AzureOptions(OptionFamily):
     url: str = opt(
         "", "The account's endpoint; empty = from host, scheme and port, or of the login's account."
     )
-    scheme: Literal["https", "http"] = opt("https", "https or http.")
-    port: int | None = opt(None, "Port; empty = 443 or 80.", low=1, high=65535)
     container_name: str = opt(
         "", "Container; empty = the first part of each name is one.", key="containerName"
     )
@@ -47,9 +43,6 @@ class AzureOptions(OptionFamily):
         2, "Blocks sent at a time; in memory only for content of unknown size.", key="numBuffers",
         low=1, high=32,
     )  # fmt: skip
-    disable_retries: bool = opt(
-        False, "Send no request again before the whole attempt fails.", key="disableRetries"
-    )
     overwrite: bool = opt(True, "Replace existing blobs; no = refuse.")
     ignore_check: bool = opt(False, "Do not compare sizes after a PUT.", key="ignoreCheck")
     use_md5: bool = opt(
@@ -69,23 +62,3 @@ class AzureOptions(OptionFamily):
         "Where the managed identity gets its tokens.",
         key="identityUrl",
     )
-    ssl_validation: bool = opt(True, "Check the certificate.", key="sslValidation")
-    strict: bool = opt(True, "Check the name in the certificate.")
-    protocol: str = opt("TLS", "Least TLS version: TLS (1.2), TLSv1.2 or TLSv1.3.")
-    proxy: Secret = opt(Secret(""), "Proxy: http://[login:password@]host:port.")
-    keep_alive: timedelta = opt(
-        timedelta(seconds=30), "How long idle connections are kept.", key="keepAlive", low=0
-    )
-
-    def http(self) -> HttpOptions:
-        """Return how the service is connected to."""
-        return HttpOptions(
-            scheme=self.scheme,
-            port=self.port,
-            protocol=self.protocol,
-            ssl_validation=self.ssl_validation,
-            strict=self.strict,
-            auth_header=False,
-            proxy=self.proxy,
-            keep_alive=self.keep_alive,
-        )

@@ -126,6 +126,10 @@ class CloudClient:
         """Return the address of the service, once it was asked something."""
         return self._http.peer
 
+    def statistics(self) -> Mapping[str, int]:
+        """Return what the kernel knows of the last connection."""
+        return self._http.statistics()
+
     def below(self, path: str) -> str:
         """Return a path of the service as one below the endpoint."""
         return path.removeprefix(self._base.raw_path.rstrip("/"))

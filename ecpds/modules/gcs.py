@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Final, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 from yarl import URL
@@ -31,46 +30,29 @@ from ecpds.model.errors import (
     RemoteVerify,
     Unsupported,
 )
-from ecpds.modules.cloud import TRIES, Call, CloudClient, endpoint
+from ecpds.modules.cloud import Call, CloudClient, endpoint
+from ecpds.modules.cloud_module import CloudModule, number
 from ecpds.modules.gcs_errors import meaning
 from ecpds.modules.gcs_login import Login
 from ecpds.modules.gcs_options import GOOGLE, GcsOptions
 from ecpds.modules.gcs_upload import AGAIN, QUANTUM, Manner, Session
 from ecpds.modules.http_body import SourceBody
-from ecpds.modules.trust import certificate_of
 from ecpds.transfer.contract import (
     ByteSource,
-    Feature,
-    Identity,
-    Naming,
     Surroundings,
     Target,
-    TransferModule,
 )
 
 LISTED: Final = 1_000
 """Objects of one page of a listing."""
 
-GENERATIONS: Final = 256
-"""Objects whose generations are remembered from `stat`, for going on with a download."""
 
-
-class GcsModule(TransferModule[GcsOptions]):
+class GcsModule(CloudModule[GcsOptions]):
     """A session with one project's storage."""
 
     name = "gcs"
     options = GcsOptions
-    features: ClassVar[Feature] = (
-        Feature.LIST
-        | Feature.GET
-        | Feature.PUT
-        | Feature.RESUME_GET
-        | Feature.RESUME_PUT
-        | Feature.SIZE
-        | Feature.DELETE
-        | Feature.ATOMIC_PUT
-        | Feature.CHECKSUM
-    )
+    first_part = ("bucket", "gcs.bucketName")
 
     def __init__(
         self,
@@ -80,39 +62,13 @@ class GcsModule(TransferModule[GcsOptions]):
         options: GcsOptions,
         around: Surroundings,
     ) -> None:
-        self._client = client
+        super().__init__(client, target, options, around)
         self._login = login
-        self._target = target
-        self._options = options
-        self._around = around
-        self._generations: OrderedDict[str, str] = OrderedDict()
 
     @classmethod
-    def naming(cls, options: GcsOptions) -> Naming:
-        """Return that objects have their final name from the start."""
-        return Naming(temporary=False, make_parents=False)
-
-    @classmethod
-    def keep_alive(cls, options: GcsOptions) -> timedelta:
-        """Return how long idle connections may wait for their next use."""
-        return options.keep_alive
-
-    @classmethod
-    def address(cls, target: Target, options: GcsOptions) -> tuple[str, int] | None:
-        """Return where sessions connect to, unless a proxy does that for us."""
-        base = base_of(target, options)
-        return None if options.proxy else (base.host or "", base.port or 443)
-
-    @classmethod
-    async def identity(
-        cls, target: Target, options: GcsOptions, around: Surroundings
-    ) -> Identity | None:
-        """Return the certificate."""
-        base = base_of(target, options)
-        if base.scheme != "https" or options.proxy:
-            return None
-        there = replace(target, host=base.host or "")
-        return await certificate_of(there, base.port or 443, around, minimum=options.protocol)
+    def base(cls, target: Target, options: GcsOptions) -> URL:
+        """Return the address of the service."""
+        return base_of(target, options)
 
     @classmethod
     @asynccontextmanager
@@ -120,43 +76,19 @@ class GcsModule(TransferModule[GcsOptions]):
         cls, target: Target, options: GcsOptions, around: Surroundings
     ) -> AsyncIterator[Self]:
         """Give a session; apart from `mkBucket`, nothing is connected before the first act."""
-        base = base_of(target, options)
-        scheme = "https" if base.scheme == "https" else "http"
-        http = replace(options.http(), scheme=scheme, port=base.port)  # type: ignore[arg-type]
-        login = Login(target, options, around)
-        is_fixed = bool(options.bucket_name)
-        async with CloudClient.open(
-            target,
-            base,
-            http,
-            around,
-            login,
-            lambda answer, call: meaning(answer, call, is_fixed),
-            tries=1 if options.disable_retries else TRIES,
+        login, is_fixed = Login(target, options, around), bool(options.bucket_name)
+        async with cls.opened(
+            target, options, around, login, lambda answer, call: meaning(answer, call, is_fixed)
         ) as client:
             module = cls(client, login, target, options, around)
             if options.make_bucket and options.bucket_name:
                 await module.ensure(options.bucket_name)
             yield module
 
-    @property
-    def peer(self) -> str:
-        """Return the address of the service, once it was asked something."""
-        return self._client.peer
-
     # --- names ------------------------------------------------------------------------------
 
-    def _split(self, name: str) -> tuple[str, str]:
-        """Return bucket and name of the object."""
-        path = name if name.startswith("/") else f"{self._target.directory.rstrip('/')}/{name}"
-        path = path.lstrip("/")
-        if self._options.bucket_name:
-            prefix = self._options.object_prefix.strip("/")
-            return self._options.bucket_name, f"{prefix}/{path}" if prefix else path
-        bucket, _, found = path.partition("/")
-        if not bucket:
-            raise RemoteName(f"{name!r} names no bucket: see gcs.bucketName")
-        return bucket, found
+    def _whole(self) -> tuple[str, str]:
+        return self._options.bucket_name, self._options.object_prefix
 
     def _place(self, name: str) -> tuple[str, str]:
         bucket, found = self._split(name)
@@ -211,10 +143,7 @@ class GcsModule(TransferModule[GcsOptions]):
     async def stat(self, name: str) -> Entry:
         """Return size, time, tag and digest of an object."""
         found = await self._demand(self._call("GET", name, Phase.VERIFY))
-        self._generations[name] = str(found.get("generation", ""))
-        self._generations.move_to_end(name)
-        if len(self._generations) > GENERATIONS:
-            self._generations.popitem(last=False)
+        self._remember(name, str(found.get("generation", "")))
         return _entry(name, found)
 
     async def list(self, directory: str, *, filter_text: str = "") -> AsyncIterator[Entry]:
@@ -263,9 +192,9 @@ class GcsModule(TransferModule[GcsOptions]):
         query: tuple[tuple[str, str], ...] = (("alt", "media"),)
         call = self._call("GET", name, Phase.DATA)
         if offset:
-            if name not in self._generations:
+            if name not in self._tags:
                 await self.stat(name)
-            if generation := self._generations[name]:
+            if generation := self._tags[name]:
                 query += (("ifGenerationMatch", generation),)
             call = replace(call, headers={"Range": f"bytes={offset}-"}, accepted=(412, 416))
         stall = self._target.timeouts.stall.total_seconds()
@@ -402,15 +331,11 @@ def _entry(name: str, found: Mapping[str, Any]) -> Entry:
     return Entry(
         kind=Kind.FILE,
         name=name,
-        size=_number(str(found.get("size", ""))),
+        size=number(str(found.get("size", ""))),
         mtime=_moment(str(found.get("updated", ""))),
         etag=str(found.get("etag", "")),
         checksum=f"md5:{md5}" if md5 else "",
     )
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def _moment(text: str) -> datetime | None:

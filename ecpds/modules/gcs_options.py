@@ -7,14 +7,12 @@ Spec: transfer-modules-protocols.md section 7; interface.md 8 (`gcs.url`, `gcs.a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from ecpds.model.decode import opt
 from ecpds.model.names import ByteCount
-from ecpds.model.options import OptionFamily
 from ecpds.model.secret import Secret
-from ecpds.modules.http_options import HttpOptions
+from ecpds.modules.cloud_options import CloudOptions
 from ecpds.transfer.options import HOST
 
 MIB = 1024 * 1024
@@ -22,15 +20,13 @@ GOOGLE = "https://storage.googleapis.com"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GcsOptions(OptionFamily):
+class GcsOptions(CloudOptions):
     """How objects of Google Cloud Storage are reached, sent and fetched."""
 
     prefix: ClassVar[str] = "gcs"
     scopes: ClassVar[frozenset[str]] = HOST
 
     url: str = opt("", "Address of the service; empty = Google's, or host, scheme and port.")
-    scheme: Literal["https", "http"] = opt("https", "https or http.")
-    port: int | None = opt(None, "Port; empty = 443 or 80.", low=1, high=65535)
     bucket_name: str = opt(
         "", "Bucket; empty = the first part of each name is one.", key="bucketName"
     )
@@ -65,27 +61,4 @@ class GcsOptions(OptionFamily):
         ByteCount(16 * MIB), "Bytes of a chunk, rounded down to 256 KiB.", key="chunkSize",
         low=256 * 1024, high=1024 * MIB,
     )  # fmt: skip
-    disable_retries: bool = opt(
-        False, "Send no request again before the whole attempt fails.", key="disableRetries"
-    )
     overwrite: bool = opt(True, "Replace existing objects; no = refuse.")
-    ssl_validation: bool = opt(True, "Check the certificate.", key="sslValidation")
-    strict: bool = opt(True, "Check the name in the certificate.")
-    protocol: str = opt("TLS", "Least TLS version: TLS (1.2), TLSv1.2 or TLSv1.3.")
-    proxy: Secret = opt(Secret(""), "Proxy: http://[login:password@]host:port.")
-    keep_alive: timedelta = opt(
-        timedelta(seconds=30), "How long idle connections are kept.", key="keepAlive", low=0
-    )
-
-    def http(self) -> HttpOptions:
-        """Return how the service is connected to."""
-        return HttpOptions(
-            scheme=self.scheme,
-            port=self.port,
-            protocol=self.protocol,
-            ssl_validation=self.ssl_validation,
-            strict=self.strict,
-            auth_header=False,
-            proxy=self.proxy,
-            keep_alive=self.keep_alive,
-        )

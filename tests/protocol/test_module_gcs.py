@@ -404,7 +404,7 @@ async def test_an_object_that_changes_under_a_download() -> None:
             await fetch(module, "f", sink, around=there.around, watch=access.fetching, offset=1000)
             assert bytes(sink.content) == pattern(QUANTUM)[1000:]
             assert isinstance(module, GcsModule)
-            module._generations["f"] = "6"
+            module._tags["f"] = "6"
             with pytest.raises(RemoteVerify):
                 await fetch(module, "f", sink, around=there.around, watch=access.fetching, offset=9)
 
