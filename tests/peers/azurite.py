@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import http.client
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from xml.etree import ElementTree as Xml
 
 from ecpds.base.clock import SystemClock
 from tests.peers import ports
+from tests.peers.objects import ObjectsPeer, wait_answering
 from tests.peers.peer import Peer
-from tests.peers.process import Child, PeerFailed
+from tests.peers.process import Child
 from tests.peers.programs import ProgramMissing, find
 
 ACCOUNT = "ecpdstest"
 KEY = base64.b64encode(b"the key of an account that exists only here, " + bytes(19)).decode()
-START_LIMIT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +86,7 @@ def service(folder: Path) -> Iterator[Service]:
         )
         found = Service(block[0], child)
         try:
-            _wait(found)
+            wait_answering(child, lambda: found.ask("GET", "/", {"comp": "list"}))
             RUNNING.append(found)
             yield found
         finally:
@@ -95,21 +94,8 @@ def service(folder: Path) -> Iterator[Service]:
             child.kill()
 
 
-def _wait(found: Service) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while True:
-        try:
-            found.ask("GET", "/", {"comp": "list"})
-        except OSError:
-            if found.child.process.poll() is not None or time.monotonic() > deadline:
-                raise PeerFailed(found.child.output()) from None
-            time.sleep(0.05)
-        else:
-            return
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AzuritePeer(Peer):
+class AzuritePeer(ObjectsPeer):
     """A container of the emulator, looked at by requests of its own."""
 
     service: Service
@@ -126,24 +112,9 @@ class AzuritePeer(Peer):
         self._ask("PUT", name, content=content, x_ms_blob_type="BlockBlob")
         return Path(name)
 
-    def fill(self, directory: str, count: int) -> None:
-        """Write empty blobs."""
-        for number in range(count):
-            self.put(f"{directory}/{number:06d}", b"")
-
-    def mkdir(self, name: str) -> Path:
-        """Do nothing: there are only names."""
-        return Path(name)
-
-    def has_directory(self, name: str) -> bool:
-        """Tell whether a blob is below it."""
-        return any(one.startswith(f"{name}/") for one in self.names())
-
-    def remove(self, name: str) -> None:
-        """Delete a blob, or all below a directory."""
-        for one in self.names():
-            if one == name or one.startswith(f"{name}/"):
-                self._ask("DELETE", one)
+    def delete(self, name: str) -> None:
+        """Delete one of them."""
+        self._ask("DELETE", name)
 
     def get(self, name: str) -> bytes:
         """Return the content of a blob."""

@@ -11,7 +11,6 @@ import http.client
 import json
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from tests.peers import ports
+from tests.peers.objects import ObjectsPeer, wait_answering
 from tests.peers.peer import Peer
-from tests.peers.process import Child, PeerFailed
+from tests.peers.process import Child
 from tests.peers.programs import ProgramMissing, find
 
-START_LIMIT = 30.0
 MANY_AT_ONCE = """
 from http import server
 server.HTTPServer = server.ThreadingHTTPServer
@@ -72,7 +71,7 @@ def service(folder: Path) -> Iterator[Service]:
         child = Child("gcp-storage-emulator", command, folder / "output", cwd=folder)
         found = Service(block[0], child)
         try:
-            _wait(found)
+            wait_answering(child, lambda: found.ask("GET", "/"))
             RUNNING.append(found)
             yield found
         finally:
@@ -80,21 +79,8 @@ def service(folder: Path) -> Iterator[Service]:
             child.kill()
 
 
-def _wait(found: Service) -> None:
-    deadline = time.monotonic() + START_LIMIT
-    while True:
-        try:
-            found.ask("GET", "/")
-        except OSError:
-            if found.child.process.poll() is not None or time.monotonic() > deadline:
-                raise PeerFailed(found.child.output()) from None
-            time.sleep(0.05)
-        else:
-            return
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GcsPeer(Peer):
+class GcsPeer(ObjectsPeer):
     """A bucket of the emulator, looked at by requests of its own."""
 
     service: Service
@@ -124,24 +110,9 @@ class GcsPeer(Peer):
             connection.close()
         return Path(name)
 
-    def fill(self, directory: str, count: int) -> None:
-        """Write small objects."""
-        for number in range(count):
-            self.put(f"{directory}/{number:06d}", b"")
-
-    def mkdir(self, name: str) -> Path:
-        """Do nothing: there are only names."""
-        return Path(name)
-
-    def has_directory(self, name: str) -> bool:
-        """Tell whether an object is below it."""
-        return any(one.startswith(f"{name}/") for one in self.names())
-
-    def remove(self, name: str) -> None:
-        """Delete an object, or all below a directory."""
-        for one in self.names():
-            if one == name or one.startswith(f"{name}/"):
-                self.service.ask("DELETE", self._object(one))
+    def delete(self, name: str) -> None:
+        """Delete one of them."""
+        self.service.ask("DELETE", self._object(name))
 
     def get(self, name: str) -> bytes:
         """Return the content of an object."""
