@@ -9,7 +9,7 @@ from typing import Any
 
 from ecpds.base.vault import PREFIX
 from ecpds.engine.core import Core
-from ecpds.engine.operations.actor import Actor, difference, record
+from ecpds.engine.operations.actor import Actor, check_wanted, difference, record
 from ecpds.engine.telling import Teller
 from ecpds.model.account import DataUser, Policy, WebUser
 from ecpds.model.errors import Conflict, NotFound, PreconditionFailed, Unauthenticated
@@ -69,10 +69,7 @@ def store_user(
 ) -> None:
     """Write a checked data user, audit included."""
     old = accounts.user(db, user.login)
-    if old is not None and must_be_new:
-        raise Conflict(f"Data user {user.login} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"Data user {user.login} was changed meanwhile")
+    check_wanted(old, f"Data user {user.login}", must_be_new=must_be_new, if_version=if_version)
     kept = old.password_hash if old else ""
     totp = old.totp_secret if old else ""
     accounts.put_user(
@@ -123,10 +120,7 @@ def store_web_user(
 ) -> None:
     """Write a web user, audit included; a new password ends its sessions."""
     old = accounts.web_user(db, user.name)
-    if old is not None and must_be_new:
-        raise Conflict(f"Web user {user.name} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"Web user {user.name} was changed meanwhile")
+    check_wanted(old, f"Web user {user.name}", must_be_new=must_be_new, if_version=if_version)
     kept = old.password_hash if old else ""
     kept_totp = old.totp_secret if old else ""
     accounts.put_web_user(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from ecpds.engine.telling import Teller
+from ecpds.model.errors import Conflict, PreconditionFailed
 from ecpds.store import history
 from ecpds.store.db import Connection
 
@@ -43,6 +44,24 @@ def difference(
         else:
             found[key] = [before, after]
     return found
+
+
+class Versioned(Protocol):
+    """A stored object that counts its changes."""
+
+    @property
+    def version(self) -> int:
+        """Return the number of its last change."""
+
+
+def check_wanted(
+    old: Versioned | None, what: str, *, must_be_new: bool, if_version: int | None
+) -> None:
+    """Raise Conflict or PreconditionFailed when the stored object is not the one that was meant."""
+    if old is not None and must_be_new:
+        raise Conflict(f"{what} exists")
+    if if_version is not None and (old is None or old.version != if_version):
+        raise PreconditionFailed(f"{what} was changed meanwhile")
 
 
 def record(

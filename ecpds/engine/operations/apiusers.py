@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from ecpds.engine.core import Core
-from ecpds.engine.operations.actor import Actor, difference, record
+from ecpds.engine.operations.actor import Actor, check_wanted, difference, record
 from ecpds.engine.telling import Teller
 from ecpds.model.apiuser import ApiUser, check_services
 from ecpds.model.decode import Where
@@ -14,7 +14,6 @@ from ecpds.model.errors import (
     InputError,
     InvalidName,
     NotFound,
-    PreconditionFailed,
     Unauthenticated,
 )
 from ecpds.model.names import checked
@@ -110,10 +109,7 @@ def store_api_user(
 ) -> None:
     """Write a checked user, audit included."""
     old = apiusers.get(db, user.name)
-    if old is not None and must_be_new:
-        raise Conflict(f"API user {user.name} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"API user {user.name} was changed meanwhile")
+    check_wanted(old, f"API user {user.name}", must_be_new=must_be_new, if_version=if_version)
     kept = old.password_hash if old else ""
     apiusers.put(db, user, password_hash=kept if hashed is None else hashed, now=now)
     changed = difference(api_user_facts(old.user) if old else None, api_user_facts(user),

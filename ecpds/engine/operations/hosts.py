@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from ecpds.engine.core import Core
-from ecpds.engine.operations.actor import Actor, difference, record
+from ecpds.engine.operations.actor import Actor, check_wanted, difference, record
 from ecpds.engine.operations.destinations import (
     KEEP as KEEP,
 )
@@ -31,7 +31,6 @@ from ecpds.model.errors import (
     EcpdsError,
     InvalidName,
     NotFound,
-    PreconditionFailed,
     RuleError,
 )
 from ecpds.model.host import Host, HostRole
@@ -251,10 +250,7 @@ def store_host(
 ) -> None:
     """Write a checked host, audit included."""
     old = hosts.get(db, host.name)
-    if old is not None and must_be_new:
-        raise Conflict(f"Host {host.name} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"Host {host.name} was changed meanwhile")
+    check_wanted(old, f"Host {host.name}", must_be_new=must_be_new, if_version=if_version)
     before = plain(old.host) if old else {}
     after = plain(host) | {"password": sealed_password}
     hosts.put(db, host, sealed_password, now=now)

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from datetime import datetime
 
 from ecpds.engine.core import Core
-from ecpds.engine.operations.actor import Actor, difference, record
+from ecpds.engine.operations.actor import Actor, check_wanted, difference, record
 from ecpds.engine.operations.destinations import check_new_name
 from ecpds.engine.telling import Teller
 from ecpds.model.account import Grant, Role
 from ecpds.model.decode import Where
-from ecpds.model.errors import Conflict, InvalidName, NotFound, PreconditionFailed
+from ecpds.model.errors import Conflict, InvalidName, NotFound
 from ecpds.model.names import checked, nearest
 from ecpds.store import roles
 from ecpds.store.db import Connection
@@ -101,10 +101,7 @@ def store_role(
 ) -> None:
     """Write a role, audit included."""
     old = roles.get(db, role.name)
-    if old is not None and must_be_new:
-        raise Conflict(f"Role {role.name} exists")
-    if if_version is not None and (old is None or old.version != if_version):
-        raise PreconditionFailed(f"Role {role.name} was changed meanwhile")
+    check_wanted(old, f"Role {role.name}", must_be_new=must_be_new, if_version=if_version)
     roles.put(db, role, now=now)
     before = asdict(old) if old is not None else {}
     changed = difference(before | {"version": role.version}, asdict(role), frozenset())
