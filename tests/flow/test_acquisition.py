@@ -342,12 +342,18 @@ async def test_in_which_lots_entries_are_taken(
         taker = Registering(core, entry, host, lambda _: None)
         sizes: list[int] = []
         running = [0, 0]  # now, most
+        reached = asyncio.Event()
 
         async def take(decided: Any, search: Any, run: Run, module: Any) -> None:
             sizes.append(len(decided))
             running[0] += 1
             running[1] = max(running)
-            await asyncio.sleep(0.001)
+            if running[0] == at_once:
+                reached.set()
+            async with asyncio.timeout(10):
+                await reached.wait()
+            for _ in range(5):  # more of them could begin now
+                await asyncio.sleep(0)
             run.count("selected", len(decided))
             running[0] -= 1
 
