@@ -155,6 +155,7 @@ class Writer(ABC):
     received: int  # bytes taken so far = offset of the next byte when written in order
     limit: int | None  # bytes this upload may reach (destination's max_file_size and quota)
     rate: int | None = None  # bytes a second that this upload may use; see `pause`
+    replaces: bool = False  # whether a file of that name was there when the upload began
 
     @abstractmethod
     def write(self, data: bytes | bytearray | memoryview, offset: int | None = None) -> int:

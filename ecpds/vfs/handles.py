@@ -177,6 +177,7 @@ class PortalWriter(Writer):
         bounds += [self._most] if self._most is not None else []
         bounds += [begun.room] if begun.room is not None else []
         self.limit = min(bounds, default=None)
+        self.replaces = begun.prepared.present is not None
         self._services = services
         self._visitor = visitor
         self._begun = begun

@@ -149,6 +149,7 @@ class DiskWriter(Writer):
         self._spool = spool
         self._exclusive = exclusive
         self._mtime = mtime
+        self.replaces = gate.place(path).is_file()
         self._metadata = dict(metadata)
         self._extents = [(0, offset)] if offset else []  # sorted, disjoint, not touching
         self._park = False

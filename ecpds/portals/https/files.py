@@ -207,7 +207,9 @@ class Files:
             raise Refused(411, "an upload says how long it is, or comes in chunks")
         _check_fields(ask.headers)
         digests = read_digests(ask.headers)
-        present = await _present(visit)
+        present = None
+        if any(name in ask.headers for name in conditions.FIELDS):
+            present = await _present(visit)
         exclusive, if_match = _write_conditions(ask.headers, present)
         try:
             async with await visit.session.open_write(
@@ -219,7 +221,7 @@ class Files:
             if not exclusive:
                 raise
             raise PreconditionFailed("the file is there already") from None
-        return node, present is None
+        return node, not writer.replaces
 
     async def _pour(self, visit: Visit, writer: Writer) -> None:
         """Write the body to the file, straight from the socket unless a rate is to be kept."""
