@@ -310,6 +310,17 @@ async def test_containers(tmp_path: Path) -> None:
             assert [entry async for entry in module.list("")] == []
 
 
+async def test_a_listing_has_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it takes, each entry once, folders among them."""
+    monkeypatch.setattr("ecpds.modules.azure.LISTED", 2)
+    async with rig(tmp_path) as there:
+        for name in ("a", "b", "c", "d/x", "d/y", "e"):
+            there.peer.put(name, b"x")
+        async with there.session() as module:
+            found = [entry.name async for entry in module.list("")]
+        assert sorted(found) == ["a", "b", "c", "d", "e"]
+
+
 async def test_an_account_that_nobody_named(tmp_path: Path) -> None:
     """The host's name is the account's address when there is no `azure.url`."""
     async with rig(tmp_path) as there:
