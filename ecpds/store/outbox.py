@@ -84,6 +84,11 @@ AGAIN = statement("""
     UPDATE outbox SET state = 'waiting', tries = 0, error = '', due_at = :now, sent_at = NULL
     WHERE id = :id""")
 DROP = statement("UPDATE outbox SET state = 'dropped' WHERE id = :id AND state != 'sent'")
+WAITING = statement(
+    """
+    SELECT COUNT(*) AS count FROM (SELECT 1 FROM outbox INDEXED BY outbox_due
+        WHERE state = 'waiting' LIMIT :most)""",
+)
 COUNTS = statement("SELECT state, COUNT(*) AS count FROM outbox GROUP BY state")
 PURGE = statement(
     "DELETE FROM outbox WHERE created_at < :before AND state != 'waiting'",
@@ -289,6 +294,11 @@ def drop(db: Connection, number: int) -> bool:
 def counts(db: Connection) -> dict[str, int]:
     """Return how many rows there are by state."""
     return {row["state"]: row["count"] for row in db.execute(COUNTS.sql)}
+
+
+def waiting(db: Connection, *, most: int) -> int:
+    """Return how many messages wait to be sent, counted up to `most`."""
+    return int(db.execute(WAITING.sql, {"most": most}).fetchone()["count"])
 
 
 def purge(db: Connection, *, before: datetime) -> None:

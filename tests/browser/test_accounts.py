@@ -51,6 +51,10 @@ PAGES = {
     "mail": "/system/mail",
     "tasks": "/system/tasks",
     "config": "/system/config",
+    "overview": "/",
+    "host-map": "/hosts?view=map",
+    "host-network": "/hosts/slow/network",
+    "statistics-portal": "/stats/portal",
 }
 
 

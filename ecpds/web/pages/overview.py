@@ -16,7 +16,7 @@ from ecpds.engine.operations.destinations import DestinationView
 from ecpds.engine.operations.hosts import HostView
 from ecpds.model.status import DestinationStatus
 from ecpds.model.transfer import HistoryRow, Transfer
-from ecpds.store import history, transfers
+from ecpds.store import history, outbox, transfers
 from ecpds.store.db import Connection
 from ecpds.store.incidents import Incident
 from ecpds.web import display, plots
@@ -24,6 +24,7 @@ from ecpds.web.api.incidents import may as may_know
 from ecpds.web.call import Call
 from ecpds.web.pages.destinations import needs_attention, told, visible
 from ecpds.web.pages.frame import show
+from ecpds.web.pages.incidents import CAUSES
 from ecpds.web.pages.products import LATE, MISSING, Line, lines_of
 from ecpds.web.pages.rows import READ, running_rows
 from ecpds.web.pages.storage import rows_of
@@ -35,6 +36,7 @@ ALARMS: Final = 50
 INCIDENTS: Final = 12
 LATEST: Final = 8  # late products
 CHIPS: Final = 200
+NOTICES: Final = 10_000  # counted up to
 SOON: Final = timedelta(days=30)  # a certificate that ends then is red (monitor.md 8)
 D = DestinationStatus
 
@@ -100,6 +102,7 @@ async def index(call: Call) -> web.Response:
         moved=sum(one.bytes for one in hour),
         incidents=await _incidents(call, now),
         late=await _late(call, now),
+        causes=CAUSES,
         most_alarms=ALARMS,
         most_running=RUNNING,
         most_chips=CHIPS,
@@ -198,7 +201,7 @@ async def _health(call: Call, views: Sequence[DestinationView], now: datetime) -
         Health(
             label="Node",
             value="Not ready" if wrong else "Ready",
-            note=", ".join(name.replace("_", " ") for name in wrong) or "all checks pass",
+            note=", ".join(name.replace("_", " ") for name in wrong) or await _notices(call),
             tone="bad" if wrong else "good",
         ),
         Health(
@@ -219,6 +222,13 @@ async def _health(call: Call, views: Sequence[DestinationView], now: datetime) -
         await _storage(call),
         await _certificate(call, now),
     ]
+
+
+async def _notices(call: Call) -> str:
+    """Return how many messages to brokers, webhooks and people wait."""
+    core = call.services.core
+    waiting = await core.store.read(outbox.waiting, most=NOTICES) + core.mailer.waiting
+    return f"{display.count(waiting)} notices wait" if waiting else "all checks pass"
 
 
 def _listing(call: Call) -> str:
