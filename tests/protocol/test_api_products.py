@@ -107,7 +107,11 @@ async def test_retrieval_is_stopped_and_tuned_for_good(tmp_path: Path) -> None:
     """The decision survives a restart."""
     async with rig(tmp_path, run=True) as hub:
         assert (await hub.admin.post("/retrieval/actions/stop", {})).json["stopped"]
-        answer = await hub.admin.patch("/retrieval", {"streams": 3, "stream_timeout": "20s"})
+        seen = (await hub.admin.get("/retrieval")).headers["ETag"]
+        late = await hub.admin.patch("/retrieval", {"streams": 3}, match='"another"')
+        assert late.status == 412
+        change = {"streams": 3, "stream_timeout": "20s"}
+        answer = await hub.admin.patch("/retrieval", change, match=seen)
         assert (answer.json["streams"], answer.json["stream_timeout"]) == (3, "PT20S")
         assert (await hub.admin.patch("/retrieval", {"streams": 0})).status == 422
     async with rig(tmp_path, run=True) as hub:

@@ -113,16 +113,23 @@ def retrieval_of(view: RetrievalView) -> shown.Document:
 
 async def retrieval(call: Call) -> web.StreamResponse:
     """Return whether retrieval runs, how much, and its limits."""
-    return answers.as_json(retrieval_of(await call.services.retrievals.view()))
+    view = await call.services.retrievals.view()
+    return answers.one(call, retrieval_of(view), _limits_tag(view))
+
+
+def _limits_tag(view: RetrievalView) -> str:
+    """Return the tag of what a person may change; what runs does not change it."""
+    return shown.etag_of([view.streams, shown.plain(view.control.stall), view.control.stopped])
 
 
 async def tune(call: Call) -> web.StreamResponse:
-    """Change the limits of retrieval."""
+    """Change the limits of retrieval; If-Match is honoured, and may be left out."""
     given = await call.decoded(RetrievalChange)
+    call.check_match(_limits_tag(await call.services.retrievals.view()), optional=True)
     view = await call.services.retrievals.set(
         call.caller.actor, streams=given.streams, stall=given.stream_timeout
     )
-    return answers.as_json(retrieval_of(view))
+    return answers.one(call, retrieval_of(view), _limits_tag(view))
 
 
 async def start(call: Call) -> web.StreamResponse:
