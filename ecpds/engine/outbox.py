@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core, DestinationEntry
-from ecpds.engine.notices import CLEARED, EVENTS, IS_WIS2
+from ecpds.engine.notices import CLEARED, EMBEDDED, EVENTS, EXTERNAL, IS_WIS2
 from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_script import scripted
 from ecpds.engine.publish_text import Subject, is_scripted, message_of, wants_sha512
@@ -248,6 +248,11 @@ class Outbox:
         if message is None:
             text = "there is no payload"
             batch.ended.append(Settled(id=row.id, state="dropped", error=text, content={}))
+            return
+        if message.client and row.kind == EXTERNAL:
+            text = "another broker would send what is for one client to everybody"
+            state = "dropped" if EMBEDDED in self.drivers else "failed"
+            batch.ended.append(Settled(id=row.id, state=state, error=text, content={}))
             return
         self._put(batch, row, message)
 

@@ -321,7 +321,8 @@ def message_of(subject: Subject, now: datetime) -> Message | None:
         topic=topic_of(subject, values),
         payload=data,
         qos=options.qos,
-        retain=options.retain and subject.event != "deleted",
+        # who subscribes later would get what is for one client only
+        retain=options.retain and subject.event != "deleted" and not options.client_id,
         expires_at=expires if subject.event != "deleted" or expires > now else None,
         content_type=content_type,
         client=options.client_id,

@@ -16,6 +16,7 @@ from tests.protocol.mqttrig import Raw
 from tests.waiting import until
 
 PUBLISHER = "node:p%40ss"
+FAILED = "/notify/publications?state=failed"
 
 
 def user(login: str, permission: str, **fields: Any) -> dict[str, Any]:
@@ -33,7 +34,9 @@ def user(login: str, permission: str, **fields: Any) -> dict[str, Any]:
 def site(*users: dict[str, Any]) -> dict[str, Any]:
     """Return a site whose destination publishes retained messages."""
     options = {"mqtt.publish": "yes", "mqtt.topic": "ops/", "mqtt.retain": "yes"}
-    return {"destinations": [{"name": "NORTH", "options": options}], "data_users": list(users)}
+    alone = options | {"mqtt.clientId": "alice"}
+    destinations = [{"name": "NORTH", "options": options}, {"name": "ONE", "options": alone}]
+    return {"destinations": destinations, "data_users": list(users)}
 
 
 async def came(
@@ -83,6 +86,11 @@ async def _check(node: Node, port: int, files: Path) -> None:
     bob, _ = await came(node, port, "bob", PASSWORD)
     for login, password in (("alice", "wrong"), ("carol", PASSWORD), ("nobody", PASSWORD)):
         assert (await came(node, port, login, password))[1] == 0x87
+    await node.put("alone", destination="ONE")
+    async with asyncio.timeout(20):
+        while not (found := (await node.ask("GET", FAILED))["items"]):
+            await asyncio.sleep(0.05)
+    assert "one client" in found[0]["error"]
     for target in ("a", "bob/b"):
         await node.put(target)
     assert [(await alice.message())[0] for _ in range(2)] == ["ops/a", "ops/bob/b"]

@@ -39,6 +39,13 @@ def names(document: Any) -> list[str]:
 async def test_a_replay_gives_what_the_user_may_have_and_no_more(tmp_path: Path) -> None:
     """Page by page, by topic, from a time or a cursor on; what is long is named, not sent."""
     document = site(**{"mqtt.payload": PAYLOAD})
+    alone = {
+        "mqtt.publish": "yes",
+        "mqtt.topic": "ops/",
+        "mqtt.clientId": "it",
+        "mqtt.retain": "yes",
+    }
+    document["destinations"].append({"name": "ONE", "options": alone})
     alice = document["data_users"][0]
     bob = {**alice, "login": "bob", "options": {"portal.mqttPermission": "ops/+/b/#"}}
     none = {**alice, "login": "none", "options": {}}
@@ -74,8 +81,15 @@ async def test_a_replay_gives_what_the_user_may_have_and_no_more(tmp_path: Path)
         now = SystemClock().now().isoformat()
         assert names((await replay(node, since=now))[1]) == []
 
+        chosen = await node.subscriber("it")
+        await node.put("alone", destination="ONE")
+        assert (await chosen.message())[0] == "ops/alone"
+        late = await node.subscriber("other")  # no message for one client is retained
+        late.send(b"\xc0\x00")
+        assert (await late.take())[0] == 0xD0
+
         await node.put("long")
-        await until_sent(node, 4)
+        await until_sent(node, 5)
         found = (await replay(node, after=page["cursor"]))[1]
         assert found == (await replay(node, since=now))[1]
         assert names(found) == ["long"]
