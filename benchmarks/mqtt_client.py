@@ -15,6 +15,7 @@ from typing import cast
 
 TOPIC = b"bench/t"
 WINDOW = 50  # publications without an acknowledgement
+AHEAD = 1_000  # publications that the slowest subscriber has not got: ours drops above 2,000
 LIMIT = 120.0
 
 
@@ -78,6 +79,8 @@ class Subscriber(Client):
         """`length` of a whole packet; `topic` is the filter, as long as the topics themselves."""
         super().__init__(name)
         self._left = count
+        self.taken = 0
+        self.publisher: Publisher | None = None  # waits for those that are slow
         self._length = length
         self._topic = topic
         self._id_at = 1 + varint_size(length) + 2 + len(topic)
@@ -106,8 +109,15 @@ class Subscriber(Client):
         self.transport.write(acks)
         self.seen(taken, count)
         self._left -= count
+        self.taken += count
+        self.progress()
         if self._left <= 0:
             self.done.set()
+
+    def progress(self) -> None:
+        """Let the publisher know."""
+        if self.publisher is not None:
+            self.publisher.go_on()
 
     def seen(self, taken: bytes, count: int) -> None:
         """Look at `count` messages at the start of `taken`."""
@@ -126,7 +136,9 @@ class Publisher(Client):
         self._left = count
         self._flying = 0
         self._number = 0
+        self._sent = 0
         self._payload = bytes(size)
+        self.readers: list[Subscriber] = []
         self.acknowledged = 0
 
     def entered(self) -> None:
@@ -144,13 +156,18 @@ class Publisher(Client):
 
     def go_on(self) -> None:
         """Publish as far as the window allows."""
-        out = []
-        while self._left and self._flying < WINDOW:
+        if not self._left:
+            return
+        out: list[bytes] = []
+        slowest = min((one.taken for one in self.readers), default=self._sent)
+        room = slowest + AHEAD - self._sent
+        while self._left and self._flying < WINDOW and len(out) < room:
             self._number = self._number % 65535 + 1
             number = self._number.to_bytes(2, "big")
             out.append(packet(0x32, text(TOPIC) + number + self._payload))
             self._left -= 1
             self._flying += 1
+            self._sent += 1
         if out:
             self.transport.writelines(out)
 
@@ -161,6 +178,9 @@ async def measure(port: int, subscribers: int, messages: int, size: int) -> floa
     length = len(packet(0x32, text(TOPIC) + b"\x00\x01" + bytes(size)))
     made = [Subscriber(f"s{n}", messages, length) for n in range(subscribers)]
     publisher = Publisher("p", messages, size)
+    publisher.readers = made
+    for each in made:
+        each.publisher = publisher
     for one in (*made, publisher):
         await loop.create_connection(lambda one=one: one, "127.0.0.1", port)  # type: ignore[misc]  # bound now
     async with asyncio.timeout(LIMIT):
