@@ -28,6 +28,8 @@ from ecpds.cli.waiting import deadline, wait_for
 
 Found = dict[str, Any]
 STDIN: Final = "-"
+PARALLEL: Final = 4
+FEW: Final = 8  # files whose order people see
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -51,8 +53,10 @@ def _arguments(parser: ArgumentParser) -> None:
         help="go on where an earlier try broke off; the node keeps it for a day",
     )  # fmt: skip
     parser.add_argument(
-        "--parallel", type=_workers, default=4, metavar="N", help=f"files at a time, 1 to {MOST}"
-    )
+        "--parallel", type=_workers, metavar="N",
+        help=f"files at a time, 1 to {MOST}; when not given {PARALLEL}, but up to {FEW} files go one "
+        "behind the other",
+    )  # fmt: skip
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
     add_output(parser)
     add_arguments(parser)
@@ -171,7 +175,8 @@ def _run(args: Namespace) -> int:
 
 def _outcomes(args: Namespace, files: list[str], pusher: Pusher) -> Iterator[Pushed]:
     """Yield what became of each file in order, until an error would meet all others too."""
-    workers = min(args.parallel, len(files))
+    workers = args.parallel or (PARALLEL if len(files) > FEW else 1)
+    workers = min(workers, len(files))
     side = Side(files, pusher.push, workers=workers) if workers > 1 else None
     for one in map(pusher.push, files) if side is None else side:
         yield one
