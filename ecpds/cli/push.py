@@ -54,8 +54,8 @@ def _arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--parallel", type=_workers, metavar="N",
-        help=f"files at a time, 1 to {MOST}; when not given {PARALLEL}, but up to {FEW} files go one "
-        "behind the other",
+        help=f"files at a time, 1 to {MOST}; when not given {PARALLEL}, but up to {FEW} files go "
+        "one behind the other",
     )  # fmt: skip
     parser.add_argument("--quiet", "-q", action="store_true", help="no progress bar")
     add_output(parser)
