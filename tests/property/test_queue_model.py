@@ -286,7 +286,12 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.model.all)
     @rule(data=st.data())
     def requeue(self, data: Any) -> None:
-        one = self.person("requeue", lambda one: self.lives(one) and one.status in REQUEUABLE, data)
+        hosts = self.model.active  # without any it could not be sent
+        one = self.person(
+            "requeue",
+            lambda one: bool(hosts) and self.lives(one) and one.status in REQUEUABLE,
+            data,
+        )
         if one is not None:
             one.status, one.starts, one.requeues = S.RETR, 0, 0
             one.queue = one.due = max(self.clock.now(), one.scheduled)
