@@ -114,6 +114,8 @@ def store_delivered(
     )
     if entry.notices is not None:
         entry.notices.delivered(db, done, now=now)
+    if claimed.host.notice is not None:
+        claimed.host.notice.delivered(db, done, now=now)
     if deleted:
         files.mark_unused(db, claimed.file.id)
     return True

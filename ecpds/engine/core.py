@@ -13,6 +13,7 @@ from typing import Any, Final
 from ecpds.base.bus import Bus
 from ecpds.base.clock import Clock
 from ecpds.base.failpoints import Failpoints
+from ecpds.base.logs import get_logger
 from ecpds.base.mail import Mailer
 from ecpds.base.metrics import Metrics
 from ecpds.base.passwords import Passwords
@@ -21,13 +22,14 @@ from ecpds.base.threads import Threads
 from ecpds.base.tls import Certificates
 from ecpds.base.vault import PREFIX, Vault
 from ecpds.engine.brokerlogins import BrokerLogins
+from ecpds.engine.host_notices import HostNotice
 from ecpds.engine.notices import NoticeRule
 from ecpds.engine.ruletexts import compiled
 from ecpds.engine.versions import version_pieces
 from ecpds.model.acquisition import AcquisitionOptions
 from ecpds.model.arbitration import Arbiter
 from ecpds.model.destination import Destination
-from ecpds.model.errors import EcpdsError, NotFound
+from ecpds.model.errors import ConfigError, EcpdsError, NotFound
 from ecpds.model.families import IncomingOptions, MqttOptions, SchedulerOptions
 from ecpds.model.host import Host, HostRole
 from ecpds.model.names import nearest
@@ -49,6 +51,8 @@ from ecpds.store.db import Connection, Store
 from ecpds.transfer.contract import Surroundings
 from ecpds.transfer.pool import Pool
 from ecpds.transfer.registry import Access, Registry
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +101,7 @@ class HostEntry:
     template: Template | None = None  # of a dissemination host
     directory_only: str | None = None  # the whole template when it has neither rules nor tokens
     acquisition: AcquisitionOptions = AcquisitionOptions()
+    notice: HostNotice | None = None  # what a broker of its own is told, None: nothing
     problem: str = ""
     version: int = 1
 
@@ -253,6 +258,7 @@ class Configuration:
             template=template,
             directory_only=template.directory_only if template else None,
             acquisition=acquisition,
+            notice=_notice(host.name, access) if is_sender else None,
             version=version,
         )
 
@@ -262,6 +268,15 @@ class Configuration:
             key: self._vault.open(text).reveal() if text.startswith(PREFIX) else text
             for key, text in options.items()
         }
+
+
+def _notice(name: str, access: Access) -> HostNotice | None:
+    """Return what a Host's broker is told; a text that was never checked must not stop us."""
+    try:
+        return HostNotice.of(name, access.ectrans)
+    except ConfigError as error:
+        log.warning("host notification cannot be read", host=name, reason=error.message)
+        return None
 
 
 @dataclass(slots=True, kw_only=True)

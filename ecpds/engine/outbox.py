@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from ecpds.base.logs import get_logger
 from ecpds.engine.core import Core, DestinationEntry
+from ecpds.engine.host_publish import HostBrokers, asks_sha512, message_for
 from ecpds.engine.notices import CLEARED, EMBEDDED, EVENTS, EXTERNAL, IS_WIS2
 from ecpds.engine.publish_drivers import Broker, Driver
 from ecpds.engine.publish_script import scripted
@@ -29,7 +30,7 @@ from ecpds.model.transfer import DataFile, Transfer
 from ecpds.objects.digests import digests_of
 from ecpds.store import files, outbox, transfers
 from ecpds.store.db import Connection
-from ecpds.store.outbox import Publication, Settled
+from ecpds.store.outbox import HOST, Publication, Settled
 
 log = get_logger(__name__)
 
@@ -72,6 +73,8 @@ class Outbox:
         self._draining = False
         self._is_open = False
         self._following: asyncio.Task[None] | None = None
+        self._hosts = HostBrokers(core)
+        self._sending: set[tuple[str, str]] = set()  # queues of Hosts that have a task
         self.drivers: dict[str, Driver] = {}
         self.broker: Broker | None = None  # the embedded one
         self.base_url = f"https://{core.settings.node.public_host}"
@@ -92,17 +95,23 @@ class Outbox:
 
     @property
     def _is_used(self) -> bool:
-        return any(entry.notices for entry in self._core.snapshot.destinations.values())
+        snapshot = self._core.snapshot
+        return any(entry.notices for entry in snapshot.destinations.values()) or any(
+            host.notice for host in snapshot.hosts.values()
+        )
 
     async def run(self) -> None:
         """Send until cancelled or drained."""
-        async with asyncio.TaskGroup() as group:
-            self._following = None
-            try:
-                await self._send_all(group)
-            finally:
-                if self._following is not None:
-                    self._following.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._following = None
+                try:
+                    await self._send_all(group)
+                finally:
+                    if self._following is not None:
+                        self._following.cancel()
+        finally:
+            await self._hosts.close()
 
     async def _follow(self) -> None:
         with self._core.bus.listener() as hints:
@@ -112,9 +121,11 @@ class Outbox:
                 if any(self._concerns(destinations.get(hint.destination)) for hint in found):
                     self._wake.set()
 
-    @staticmethod
-    def _concerns(entry: DestinationEntry | None) -> bool:
-        return entry is not None and entry.notices is not None
+    def _concerns(self, entry: DestinationEntry | None) -> bool:
+        if entry is None or entry.notices is not None:
+            return entry is not None
+        found = map(self._core.snapshot.hosts.get, entry.destination.hosts)
+        return any(host is not None and host.notice is not None for host in found)
 
     async def _send_all(self, group: asyncio.TaskGroup) -> None:
         clock = self._core.clock
@@ -122,21 +133,42 @@ class Outbox:
             self._wake.clear()
             if self._following is None and self._is_used:  # who publishes nothing hears no hints
                 self._following = group.create_task(self._follow(), name="outbox-hints")
-            due = await self._round()
+            due = await self._round(group)
+            await self._hosts.close_idle()
             latest = clock.now() + LOOK_EVERY
             await clock.wait(self._wake, min(due, latest) if due else latest)
 
-    async def _round(self) -> datetime | None:
+    async def _round(self, group: asyncio.TaskGroup) -> datetime | None:
         """Send everything that may be sent; return when the next try is due."""
         next_due: datetime | None = None
         if not self._is_open:
             return None
         for name, kind in await self._core.store.read(outbox.waiting_queues):
-            driver = self.drivers.get(kind)
-            due = await self._destination(kind, driver, name) if driver is not None else None
+            due = await self._queue(group, kind, name)
             if due is not None and (next_due is None or due < next_due):
                 next_due = due
         return next_due
+
+    async def _queue(self, group: asyncio.TaskGroup, kind: str, name: str) -> datetime | None:
+        if not kind.startswith(HOST):
+            driver = self.drivers.get(kind)
+            return await self._destination(kind, driver, name) if driver is not None else None
+        if (kind, name) in self._sending:
+            return None
+        waiting = await self._core.store.read(outbox.head, kind, name, limit=1)
+        if waiting and waiting[0].due_at > self._core.clock.now():
+            return waiting[0].due_at
+        # a task of its own: a broker that does not answer delays nobody else
+        self._sending.add((kind, name))
+        group.create_task(self._to_host(kind, name), name="outbox-host")
+        return None
+
+    async def _to_host(self, kind: str, name: str) -> None:
+        try:
+            await self._destination(kind, self._hosts.driver(kind), name)
+        finally:
+            self._sending.discard((kind, name))
+            self._wake.set()
 
     async def _destination(self, kind: str, driver: Driver, name: str) -> datetime | None:
         while not self._draining:
@@ -215,6 +247,8 @@ class Outbox:
             batch.ended.append(replace(ended, state="expired", error="the transfer has expired"))
         elif facts.transfer.deleted and row.event != "delivered":
             batch.ended.append(replace(ended, error="the transfer was deleted"))
+        elif row.kind.startswith(HOST):
+            await self._add_for_host(batch, row, facts, entry)
         else:
             await self._add_message(batch, row, facts, entry, now)
 
@@ -256,6 +290,27 @@ class Outbox:
             return
         self._put(batch, row, message)
 
+    async def _add_for_host(
+        self, batch: _Batch, row: Publication, facts: _Facts, entry: DestinationEntry
+    ) -> None:
+        notice = self._hosts.notice(row.kind)
+        reason, message = "the host wants no messages any more", None
+        try:
+            if notice is not None:
+                reason = "there is no topic or no payload"
+                subject = self._plain(row.id, row.created_at, row.event, facts, entry)
+                if asks_sha512(notice):
+                    subject = await self._with_sha512(subject)
+                message = message_for(subject, notice, self._core.clock.now())
+        except TemplateError as error:
+            self._cannot(batch, row, error)
+            return
+        if message is None:
+            ended = Settled(id=row.id, state="dropped", error=reason, content={})
+            batch.ended.append(ended)
+        else:
+            self._put(batch, row, message)
+
     async def _add_wis2(self, batch: _Batch, row: Publication, subject: Subject | None) -> None:
         """Add a message of WIS2, about a transfer or else about a discovery record."""
         try:
@@ -291,8 +346,8 @@ class Outbox:
         self, number: int, noted_at: datetime, event: str, facts: _Facts, entry: DestinationEntry
     ) -> Subject:
         made = self._plain(number, noted_at, event, facts, entry)
-        if wants_sha512(entry) and facts.file.stored and not facts.file.removed:
-            made = replace(made, sha512=await self._sha512(facts.file))
+        if wants_sha512(entry):
+            made = await self._with_sha512(made)
         if is_scripted(entry):
             return await scripted(self._core.scripts, made, self._core.clock.now())
         return made
@@ -311,6 +366,11 @@ class Outbox:
             node=self._core.node,
             base_url=self.base_url,
         )
+
+    async def _with_sha512(self, made: Subject) -> Subject:
+        if not made.file.stored or made.file.removed:
+            return made
+        return replace(made, sha512=await self._sha512(made.file))
 
     async def _sha512(self, file: DataFile) -> str:
         """Return the digest of the content in base64, computed once; empty when it is gone."""

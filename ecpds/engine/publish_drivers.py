@@ -6,6 +6,7 @@ Spec: notifications.md 6.2.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, Protocol
@@ -21,7 +22,7 @@ from ecpds.transfer.mqttlink import LinkOptions, MqttLink
 log = get_logger(__name__)
 
 ACCEPTED_WITHIN: Final = 20.0  # seconds for the acknowledgement of a batch
-IDLE_CLOSE: Final = timedelta(minutes=10)
+IDLE_CLOSE: Final = timedelta(minutes=5)  # of a broker of a Host
 
 
 class Driver(Protocol):
@@ -50,19 +51,20 @@ class Broker(Driver, Protocol):
         """Return the retained messages that match a filter, by topic."""
 
 
-class ExternalDriver:
-    """A client of a broker that is operated elsewhere; connected while there is work."""
+class LinkDriver:
+    """A client of one of several brokers that are operated elsewhere; connects at need."""
 
-    def __init__(self, url: Secret, client_id: str, clock: Clock) -> None:
-        """`url`: mqtt[s]://[user:password@]host[:port].  Raises ConfigError."""
-        self._options = options_of(url, client_id)
+    def __init__(self, options: Sequence[LinkOptions], clock: Clock) -> None:
+        self._options = options
         self._clock = clock
+        self._used_at = clock.now()
         self._link: MqttLink | None = None
         self._lock = asyncio.Lock()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish in this order; return when the broker has acknowledged all."""
         async with self._lock:
+            self._used_at = self._clock.now()
             try:
                 async with asyncio.timeout(ACCEPTED_WITHIN):
                     link = await self._connected()
@@ -77,10 +79,32 @@ class ExternalDriver:
     async def _connected(self) -> MqttLink:
         if self._link is None or not self._link.is_connected:
             await self.close()
-            link = MqttLink(self._options)
-            await link.open()
-            self._link = link
+            self._link = await self._opened()
         return self._link
+
+    async def _opened(self) -> MqttLink:
+        """Connect to any of the brokers; the last one's error says why there is none."""
+        options = list(self._options)
+        random.shuffle(options)  # so that many nodes spread over them
+        for last in range(len(options) - 1, -1, -1):
+            link = MqttLink(options[last])
+            try:
+                await link.open()
+            except RemoteTransient:
+                if last == 0:
+                    raise
+            else:
+                return link
+        raise RemoteTransient("there is no broker")
+
+    async def close_idle(self, idle: timedelta = IDLE_CLOSE) -> bool:
+        """Disconnect when nothing was sent for so long; tell whether there is no connection."""
+        if self._link is None:
+            return True
+        if self._lock.locked() or self._clock.now() - self._used_at < idle:
+            return False
+        await self.close()
+        return True
 
     async def clear(self, topics: Sequence[str]) -> int:
         """Publish empty retained messages."""
@@ -93,6 +117,14 @@ class ExternalDriver:
         link, self._link = self._link, None
         if link is not None:
             await link.close()
+
+
+class ExternalDriver(LinkDriver):
+    """A client of the broker that the settings name."""
+
+    def __init__(self, url: Secret, client_id: str, clock: Clock) -> None:
+        """`url`: mqtt[s]://[user:password@]host[:port].  Raises ConfigError."""
+        super().__init__((options_of(url, client_id),), clock)
 
 
 def options_of(url: Secret, client_id: str) -> LinkOptions:

@@ -258,7 +258,12 @@ def topic_of(subject: Subject, values: Mapping[str, Any]) -> str:
     topic = rendered(compiled(text, braced=True), values, LONGEST_TOPIC)
     if topic.endswith("/"):
         topic += _path(subject)
-    topic = re.sub("/{2,}", "/", _UNWANTED.sub("_", topic.strip()))
+    return topic_text(topic)
+
+
+def topic_text(text: str) -> str:
+    """Return a topic without wildcards and empty parts; raises TemplateError."""
+    topic = re.sub("/{2,}", "/", _UNWANTED.sub("_", text.strip()))
     if not topic or topic.startswith("$") or len(topic.encode()) > LONGEST_TOPIC:
         raise TemplateError(f"{topic[:80]!r} is no topic")
     return topic

@@ -14,6 +14,8 @@ from typing import Any
 from ecpds.store.codec import dump, from_micros, load, maybe_micros, maybe_time, to_micros
 from ecpds.store.db import Connection, Row, statement
 
+HOST = "host:"  # kinds of what is told to the broker of a Host, followed by its name
+
 ADD = statement(
     """
     INSERT INTO outbox (kind, destination, transfer, event, payload, due_at, expires_at, created_at)
@@ -171,9 +173,14 @@ def add_deleted(
     now: datetime,
     event: str = "deleted",
 ) -> None:
-    """Add `deleted` for those kinds that were told of the transfer before; mostly for none."""
+    """Add `deleted` for those kinds that were told of the transfer before; mostly for none.
+
+    Brokers of Hosts are told of deliveries only.
+    """
     rows = db.execute(OF_TRANSFER.sql, {"transfer": transfer}).fetchall()
     for row in rows:
+        if row["kind"].startswith(HOST):
+            continue
         add(
             db, [row["kind"]], row["destination"], transfer, event, expires_at=expires_at, now=now
         )  # fmt: skip

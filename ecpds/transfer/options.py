@@ -166,6 +166,16 @@ class EctransOptions(OptionFamily):
     proxy: Secret = opt(
         Secret(""), "socks5:// or http://[login:password@]host:port through which to connect."
     )
+    notify_auth: Secret = opt(
+        Secret(""),
+        "MQTT broker told of each delivery: url=mqtt[s]://host:port|host:port;name=…;password=….",
+        key="notifyAuth",
+    )
+    notify_publish: str = opt(
+        "",
+        "What it is told, as templates: topic=…;payload=…;metadata=k=v,…;lifetime=milliseconds.",
+        key="notifyPublish",
+    )
     socket_statistics: bool = opt(
         True, "Keep what the kernel knows of the connection.", key="socketStatistics"
     )
