@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 
+from ecpds.engine.subscription import SubscriptionScheduler
 from ecpds.model.account import Role
 from tests.protocol.api import rig
 from tests.protocol.test_pages_rights import browser
@@ -54,3 +57,23 @@ async def test_the_page_shows_and_takes_records(tmp_path: Path) -> None:
         assert (await viewer.post("/wis2/records", {"record": "{}"})).status == 403
         await editor.post("/wis2/records/actions/delete", {"id": RECORD})
         assert RECORD not in (await editor.get("/wis2")).text
+
+
+async def test_the_page_shows_how_late_subscriptions_are(tmp_path: Path) -> None:
+    """One that has heard nothing yet has no lag."""
+    async with rig(tmp_path, pages=True) as hub:
+        engine = hub.node.engine
+        for host, lag in (("broker-a", timedelta(seconds=12.4)), ("broker-b", None)):
+            made = SubscriptionScheduler(
+                engine.core, "SYNOP", host, slots=asyncio.Semaphore(), submitted=lambda _: None
+            )
+            made.lag, made.is_running = lag, lag is not None
+            engine.acquisitions["SYNOP", host] = made
+        viewer = await browser(hub, "vera", Role.VIEWER)
+        text = (await viewer.get("/wis2")).text
+        first, second = text.split("/hosts/broker-a")[1].split("/hosts/broker-b")
+        assert "12.4 s" in first
+        assert "Not connected" in first.partition("</tr>")[2]
+        assert "\u2013" in second.partition("</tr>")[0]
+        engine.acquisitions.clear()
+        assert "Subscriptions" not in (await viewer.get("/wis2")).text

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from ecpds.engine.subscription import SubscriptionScheduler
 from ecpds.model.errors import EcpdsError, InputError
 from ecpds.model.secret import Secret
 from ecpds.model.wis2_check import Finding
@@ -23,11 +24,14 @@ WRITE: Final = "notify:write"
 ALL: Final = "/wis2"
 LAST: Final = 200  # publications that are looked through for the last messages
 SHOWN: Final = 20
+SUBSCRIPTIONS: Final = 200
 SEVERITIES: Final = {
     "ok": Look("Good", "check", "good"),
     "warn": Look("Warning", "clock", "warn"),
     "error": Look("Wrong", "cross", "bad"),
 }
+CONNECTED: Final = Look("Connected", "check", "good")
+NOT_CONNECTED: Final = Look("Not connected", "cross", "bad")
 STATES: Final = {
     "waiting": Look("Waiting", "clock", "warn"),
     "sent": Look("Sent", "check", "good"),
@@ -61,10 +65,23 @@ async def _page(call: Call, findings: Sequence[Finding] | None = None) -> web.Re
         datasets=datasets,
         announced={one.id for one in records if one.announced_at is not None},
         rows=[(one, STATES.get(one.state, STATES["waiting"])) for one in messages],
+        subscriptions=[
+            (one, CONNECTED if one.is_running else NOT_CONNECTED) for one in _subscriptions(call)
+        ],
         findings=None if findings is None else [(o, SEVERITIES[o.severity]) for o in findings],
         may_act=call.caller.may_everywhere(OPERATE),
         may_write=call.caller.may_everywhere(WRITE),
     )
+
+
+def _subscriptions(call: Call) -> list[SubscriptionScheduler]:
+    """Return the subscriptions that the caller may see, by destination and host."""
+    found = sorted(call.services.engine.acquisitions.items())
+    return [
+        one
+        for (name, _), one in found
+        if isinstance(one, SubscriptionScheduler) and call.caller.may_on(READ, name)
+    ][:SUBSCRIPTIONS]
 
 
 def _is_ours(call: Call, one: Publication) -> bool:
