@@ -250,9 +250,10 @@ class Looks:
             "2031-01-15T06:30": (False, "2031-01-15T07:00"),
             "2031-01-15T07:30": (True, None),
         }),
-        # the night of the change to summer time: 02:30 does not exist, the range begins anyway
+        # the night of the change to summer time: 02:30 does not exist, the range begins with 03:00
         ("02:30-04:00", "Europe/Paris", {
-            "2031-03-30T00:59": (False, "2031-03-30T01:30"),
+            "2031-03-30T00:59": (False, "2031-03-30T01:00"),
+            "2031-03-30T01:00": (True, None),
             "2031-03-30T01:30": (True, None),
             "2031-03-30T02:00": (False, "2031-03-31T00:30"),
         }),

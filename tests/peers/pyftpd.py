@@ -32,7 +32,10 @@ async def pyftpdlib(folder: Path, *, root: Path | None = None) -> AsyncIterator[
             *(sys.executable, "-m", "tests.peers.pyftpd", str(block[0]), passive),
             *(root, LOGIN, password),
         ]
-        async with serving("pyftpdlib", command, folder=own, port=block[0], banner=b"220") as child:
+        async with serving(
+            "pyftpdlib", command, folder=own, port=block[0], banner=b"220",
+            env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        ) as child:  # fmt: skip
             yield Peer(
                 name="pyftpdlib",
                 scheme="ftp",
