@@ -308,9 +308,9 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.model.all)
     @rule(data=st.data())
     def extend(self, data: Any) -> None:
-        one = self.person("extend", lambda one: True, data)
-        assert one is not None
-        one.expires = max(one.expires, self.clock.now()) + DAY
+        one = self.person("extend", lambda one: not one.deleted, data)
+        if one is not None:
+            one.expires = max(one.expires, self.clock.now()) + DAY
 
     @precondition(lambda self: self.model.all)
     @rule(data=st.data())

@@ -101,7 +101,7 @@ class TransferOperations:
                 return
 
     async def hold(self, number: int, actor: Actor) -> Transfer:
-        """Hold a transfer until it is released."""
+        """Hold a transfer until it is released; content that is not here yet is fetched then."""
         present = await self.get(number)
         if present.status is S.EXEC:
             await self._engine.attempts.stop(number, f"Held by {actor.name}", wait=STOP_WAIT)
@@ -112,7 +112,7 @@ class TransferOperations:
             text = f"Held by {actor.name}"
             return replace(old, status=S.HOLD, status_by=actor.name, comment=text, reason=None)
 
-        return await self._change(number, actor, "hold", change, needs_content=True)
+        return await self._change(number, actor, "hold", change)
 
     async def release(self, number: int, actor: Actor) -> Transfer:
         """Queue a held transfer."""
@@ -285,7 +285,8 @@ def change_transfer(
     old = transfers.get(db, number)
     if old is None:
         raise NotFound(f"Transfer {number} not found")
-    if not even_expired and (old.deleted or old.expires_at <= now) and action != "extend":
+    is_over = old.deleted or (old.expires_at <= now and action != "extend")
+    if is_over and not even_expired:
         state = "deleted" if old.deleted else "expired"
         raise BadState(f"the transfer is {state}", status=state)
     new = change(old, now)
