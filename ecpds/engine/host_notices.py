@@ -7,7 +7,7 @@ and its deliveries cost one comparison.  Spec: transfer-modules.md 4.12 and 5.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,6 +24,8 @@ from ecpds.store.outbox import HOST
 from ecpds.transfer.mqttlink import LinkOptions
 from ecpds.transfer.options import EctransOptions
 
+AUTH: Final = "ectrans.notifyAuth"
+PUBLISH: Final = "ectrans.notifyPublish"
 PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 MOST_BROKERS: Final = 20
 MOST_PROPERTIES: Final = 50
@@ -200,13 +202,21 @@ def _lifetime(text: str) -> timedelta | None:
     return timedelta(milliseconds=int(text))
 
 
-def checked_notice(options: dict[str, str], where: Where) -> HostNotice | None:
-    """Return the notice of a Host; raise ConfigError at the place of a bad option."""
-    for key in ("ectrans.notifyAuth", "ectrans.notifyPublish"):
+def checked_texts(options: Mapping[str, str], where: Where) -> list[tuple[str, bool]]:
+    """Return the templates of a Host's notice, and whether `{name}` is a variable there.
+
+    Raises ConfigError at the place of an option that cannot be read.
+    """
+    found: dict[str, str] = {}
+    for key in (AUTH, PUBLISH):
         if not options.get(key):
             continue
         try:
             HostNotice.of("", EctransOptions.read({key: options[key]}))
+            if key == PUBLISH:
+                found = _publish_fields(options[key])
         except ConfigError as error:
             raise where.at(key).error(error.bare, error.nearest) from None
-    return HostNotice.of("", EctransOptions.read(options))
+    metadata = _properties(found.get("metadata", ""))
+    plain = [found.get("payload", ""), *(text for _, text in metadata)]
+    return [(found.get("topic", ""), True), *((text, False) for text in plain)]

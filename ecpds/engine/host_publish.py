@@ -6,13 +6,13 @@ Spec: transfer-modules.md 4.12, notifications.md section 3.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from ecpds.engine.core import Core
-from ecpds.engine.host_notices import HostNotice
+from ecpds.engine.host_notices import PUBLISH, HostNotice, checked_texts
 from ecpds.engine.proxy import tls_of
 from ecpds.engine.publish_drivers import LinkDriver
 from ecpds.engine.publish_text import (
@@ -63,16 +63,13 @@ def asks_sha512(notice: HostNotice) -> bool:
     return any("sha512" in text for text in texts)
 
 
-def check_texts(notice: HostNotice | None, where: Where) -> None:
-    """Compile the templates of a notice; raises ConfigError."""
-    if notice is None:
-        return
-    try:
-        compiled(notice.topic, braced=True)
-        for text in (notice.payload, *(text for _, text in notice.metadata)):
-            compiled(text)
-    except TemplateError as error:
-        raise where.at("ectrans.notifyPublish").error(error.message) from None
+def check_notice(options: Mapping[str, str], where: Where) -> None:
+    """Read the notice that the options of a Host make, templates too; raises ConfigError."""
+    for text, braced in checked_texts(options, where):
+        try:
+            compiled(text, braced=braced)
+        except TemplateError as error:
+            raise where.at(PUBLISH).error(error.message) from None
 
 
 class HostBrokers:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from ecpds.engine import importtables as tables
+from ecpds.engine.host_publish import check_notice
 from ecpds.engine.importecauth import METHOD, as_sftp, inactive, is_ecauth
+from ecpds.model.decode import Where
 from ecpds.model.errors import ConfigError, EcpdsError, InputError
 from ecpds.model.names import checked, nearest
 from ecpds.model.options import END, Catalogue, parse_properties
@@ -378,6 +380,7 @@ class _Import:
         written = tables.today(entry.type, entry.key, value)
         try:
             self._catalogue.check({entry.key: written}, scope)
+            check_notice({entry.key: written}, Where())
         except ConfigError as error:
             self._out.tell("refused", scope, name, key, error.message)
             return None

@@ -223,6 +223,8 @@ GONE: Final = {
     "ectrans.usemover": "there is one node",
     "ectrans.moverlistforsource": "there is one node",
     "ectrans.moverlistforprocessing": "there is one node",
+    "ectrans.notifypre": "no script runs around a delivery; ectrans.notifyPublish tells of it",
+    "ectrans.notifypost": "no script runs around a delivery; ectrans.notifyPublish tells of it",
 }
 _HOURS: Final = frozenset(
     {"acquisition.fileage", "acquisition.datedelta", "acquisition.lifetime", "incoming.lifetime"}

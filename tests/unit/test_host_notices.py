@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from ecpds.engine.host_notices import HostNotice, checked_notice, parse_auth
-from ecpds.engine.host_publish import asks_sha512, check_texts
+from ecpds.engine.host_notices import HostNotice, parse_auth
+from ecpds.engine.host_publish import asks_sha512, check_notice
 from ecpds.engine.publish_drivers import LinkDriver
 from ecpds.model.decode import Where
 from ecpds.model.errors import ConfigError
@@ -49,7 +49,7 @@ def test_brokers_login_and_password_are_read() -> None:
 def test_a_wrong_broker_is_refused_at_its_option(text: str, says: str) -> None:
     """With the option as the place."""
     with pytest.raises(ConfigError, match=says) as error:
-        checked_notice({"ectrans.notifyAuth": text}, WHERE)
+        check_notice({"ectrans.notifyAuth": text}, WHERE)
     assert error.value.key == "options.ectrans.notifyAuth"
 
 
@@ -101,9 +101,9 @@ def test_nothing_is_sent_unless_all_three_are_there(text: str) -> None:
 )
 def test_a_wrong_message_is_refused_at_its_option(text: str, says: str) -> None:
     """Also a template that cannot be compiled."""
-    options = {"ectrans.notifyAuth": AUTH, "ectrans.notifyPublish": text}
+    check_notice({"ectrans.notifyPublish": "topic={{ filename }};payload=p"}, WHERE)
     with pytest.raises(ConfigError, match=says) as error:
-        check_texts(checked_notice(options, WHERE), WHERE)
+        check_notice({"ectrans.notifyPublish": text}, WHERE)
     assert error.value.key == "options.ectrans.notifyPublish"
 
 

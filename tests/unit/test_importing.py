@@ -119,6 +119,27 @@ def test_properties_that_break_off_are_taken_as_far_as_the_original_did() -> Non
     assert any("line 2" in line for line in lines(found, "refused"))
 
 
+def test_the_notifications_of_hosts() -> None:
+    """What applies here is kept; what cannot be read is refused here, not by the whole site."""
+
+    def host(number: str, *properties: str) -> dict[str, Any]:
+        made = {"name": number, "nickname": f"h{number}", "transferMethod": "genericFtp"}
+        return made | {"type": "Dissemination", "data": "\n".join(properties)}
+
+    auth = 'ectrans.notifyAuth = "url=mqtt://b;name=n;password=p"'
+    publish = 'ectrans.notifyPublish = "topic=t/$filename;payload=p;metadata=k=v;lifetime=-1"'
+    hosts = [
+        host("1", auth, publish, 'ectrans.notifyPost = "print(1)"'),
+        host("2", 'ectrans.notifyAuth = "url=mqtt://b"'),
+    ]
+    found = translated({"destinations": [{"destination": {"name": "D"}}], "hosts": hosts})
+    first, second = found.site["hosts"]
+    assert set(first["options"]) == {"ectrans.notifyAuth", "ectrans.notifyPublish"}
+    assert not second.get("options")
+    assert any("h2 ectrans.notifyAuth: " in line for line in lines(found, "refused"))
+    assert any("h1 ectrans.notifyPost: no script" in line for line in lines(found, "skipped"))
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"destinations": 1}', "[" * 10_000])
 def test_what_is_no_backup(text: str) -> None:
     with pytest.raises(ConfigError):

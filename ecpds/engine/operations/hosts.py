@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from ecpds.engine.core import Core
-from ecpds.engine.host_notices import checked_notice
-from ecpds.engine.host_publish import check_texts
+from ecpds.engine.host_publish import check_notice
 from ecpds.engine.operations.actor import Actor, check_wanted, difference, record
 from ecpds.engine.operations.destinations import (
     KEEP as KEEP,
@@ -220,8 +219,7 @@ def check_host(core: Core, host: Host, where: Where) -> Host:
         core.registry.access(replace(host, options=options), local_roots=core.settings.file_roots)
     except EcpdsError as error:
         raise where.at("options").error(error.message) from None
-    at_options = where.at("options")
-    check_texts(checked_notice(options, at_options), at_options)
+    check_notice(options, where.at("options"))
     check_host_legacy(host.legacy, where)
     if "directory" not in host.legacy:
         _check_directory(host, options, where.at("directory"))
