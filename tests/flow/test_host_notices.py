@@ -19,6 +19,7 @@ from ecpds.store.outbox import Publication
 from ecpds.transfer.mqttlink import LinkOptions, MqttLink
 from tests.flow.test_engine import Bench, bench
 from tests.peers import ports
+from tests.peers.certificates import Authority
 from tests.peers.mosquitto import Mosquitto
 from tests.peers.programs import find
 from tests.waiting import until
@@ -30,12 +31,13 @@ PUBLISH = (
 )
 
 
-def site(folder: Path, *ports_of_brokers: int) -> dict[str, Any]:
+def site(folder: Path, *ports_of_brokers: int, ca: Path | None = None) -> dict[str, Any]:
     """Return a site with a Host whose broker listens on one of these ports."""
     places = "|".join(f"127.0.0.1:{port}" for port in ports_of_brokers)
     escaped = PASSWORD.replace(";", "\\;")
-    auth = f"url=mqtt://{places};name={LOGIN};password={escaped}"
+    auth = f"url={'mqtts' if ca else 'mqtt'}://{places};name={LOGIN};password={escaped}"
     options = {"ectrans.notifyAuth": auth, "ectrans.notifyPublish": PUBLISH}
+    options |= {"ectrans.tlsCa": str(ca)} if ca else {}
     host = {
         "name": "out", "method": "genericFile", "directory": f"{folder}/", "options": options,
         "retry_frequency": "20ms",
@@ -49,7 +51,7 @@ async def rows(made: Bench) -> list[Publication]:
 
 
 @asynccontextmanager
-async def broker(folder: Path, port: int) -> AsyncIterator[Mosquitto]:
+async def broker(folder: Path, port: int, extra: str = "") -> AsyncIterator[Mosquitto]:
     """Run a Mosquitto that lets only LOGIN in."""
     folder.mkdir()
     passwords = folder / "passwords"
@@ -57,7 +59,7 @@ async def broker(folder: Path, port: int) -> AsyncIterator[Mosquitto]:
         find("mosquitto_passwd"), "-c", "-b", passwords, LOGIN, PASSWORD
     )
     assert await made_by.wait() == 0
-    made = Mosquitto(folder, port, f"password_file {passwords}\n")
+    made = Mosquitto(folder, port, f"password_file {passwords}\n{extra}")
     await made.start()
     try:
         yield made
@@ -94,7 +96,7 @@ def properties(message: paho.MQTTMessage) -> dict[str, str]:
 
 @pytest.mark.needs("mosquitto", "mosquitto_passwd")
 async def test_each_delivery_is_told_with_its_properties(tmp_path: Path) -> None:
-    """One of two brokers answers; files go in lots; the password is shown to nobody."""
+    """One of two brokers answers; the password is shown to nobody and sealed on the disk."""
     with ports.reserved() as free:
         dead, port = free[:2]
         async with (
@@ -127,11 +129,14 @@ async def test_each_delivery_is_told_with_its_properties(tmp_path: Path) -> None
 
 @pytest.mark.needs("mosquitto", "mosquitto_passwd")
 async def test_a_broker_that_is_down_fails_no_transfer(tmp_path: Path) -> None:
-    """The file is delivered at once, its message follows when there is a broker."""
+    """The file is delivered at once, its message follows when there is a broker; with TLS."""
+    authority = Authority(tmp_path / "ca")
+    issued = authority.issue()
     with ports.reserved() as free:
-        port = free[0]
+        port, tls = free[:2]
+        extra = f"listener {tls} 127.0.0.1\ncertfile {issued.bundle}\nkeyfile {issued.key}\n"
         async with bench(tmp_path, {"hosts": [], "destinations": []}) as made:
-            await made.apply(site(made.out, port))
+            await made.apply(site(made.out, tls, ca=authority.ca))
             engine, store = made.node.engine, made.node.core.store
             engine.outbox.open()
             sent = await made.push("x.txt")
@@ -141,7 +146,7 @@ async def test_a_broker_that_is_down_fails_no_transfer(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
             assert (row.state, row.kind, row.transfer) == ("waiting", "host:out", sent)
             assert "cannot be reached" in row.error
-            async with broker(tmp_path / "broker", port), hearing(port) as heard:
+            async with broker(tmp_path / "broker", port, extra), hearing(port) as heard:
                 await store.write(outbox.again, row.id, now=made.node.core.clock.now())
                 engine.outbox.poke()
                 await until(lambda: heard, what="the message")
