@@ -36,12 +36,29 @@ def test_the_test_of_a_row_exists(name: str) -> None:
     assert not function or function in functions(TESTS / path)
 
 
-def test_each_example_of_the_portal_is_there() -> None:
-    """Ex 1 to 27, by number."""
-    page = PAGE.read_text("utf-8").partition("## portal.md")[2]
+@pytest.mark.parametrize(
+    ("title", "sections"),
+    [
+        ("entities", {1, *range(3, 15)}),  # 2 are relations, 15 is told elsewhere
+        ("schedulers", set(range(1, 10))),
+        ("acquisition", set(range(1, 14))),
+        ("dissemination", set(range(1, 8))),
+        ("events", set(range(1, 6))),
+    ],
+)
+def test_each_section_has_rows(title: str, sections: set[int]) -> None:
+    page = PAGE.read_text("utf-8").partition(f"## {title}.md")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| ([0-9., ]+) \|", page, re.MULTILINE)
+    assert {int(one.split(".")[0]) for cell in cells for one in cell.split(", ")} == sections
+
+
+@pytest.mark.parametrize(("title", "last"), [("portal", 27), ("events", 8)])
+def test_each_example_is_there(title: str, last: int) -> None:
+    """By number."""
+    page = PAGE.read_text("utf-8").partition(f"## {title}.md")[2].partition("\n## ")[0]
     found = {
         int(number)
         for group in re.findall(r"Ex ([0-9, ]+)", page)
         for number in re.findall(r"[0-9]+", group)
     }
-    assert found == set(range(1, 28))
+    assert found == set(range(1, last + 1))
