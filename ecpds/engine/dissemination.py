@@ -285,8 +285,10 @@ def claim_for(
     if entry.arbiter is not None:
         due = arbitrated(db, entry.arbiter, due, now=now)
     claimed = []
+    numbers = [transfer.data_file for transfer in due]
+    contents, metadata = files.many(db, numbers), files.metadata_of(db, numbers)
     for transfer in due:
-        file = files.get(db, transfer.data_file)
+        file = contents.get(transfer.data_file)
         if file is None:
             continue
         comment = f"Trying {host.name}"
@@ -297,7 +299,7 @@ def claim_for(
             Claimed(
                 transfer=transfer,
                 file=file,
-                metadata=files.metadata(db, file.id),
+                metadata=metadata.get(file.id, {}),
                 entry=entry,
                 host=host,
                 started_at=now,

@@ -37,6 +37,12 @@ MANY = statement(
     "SELECT * FROM data_file WHERE id IN (SELECT value FROM json_each(:ids))", hot=True
 )
 METADATA = statement("SELECT name, value FROM metadata_value WHERE data_file = :id", hot=True)
+METADATA_MANY = statement(
+    """
+    SELECT data_file, name, value FROM metadata_value
+    WHERE data_file IN (SELECT value FROM json_each(:ids))""",
+    hot=True,
+)
 SET_METADATA = statement(
     """
     INSERT INTO metadata_value (data_file, name, value) VALUES (:id, :name, :value)
@@ -239,6 +245,14 @@ def many(db: Connection, numbers: Sequence[int]) -> dict[int, DataFile]:
 def metadata(db: Connection, number: int) -> dict[str, str]:
     """Return the metadata values of a file."""
     return {row["name"]: row["value"] for row in db.execute(METADATA.sql, {"id": number})}
+
+
+def metadata_of(db: Connection, numbers: Sequence[int]) -> dict[int, dict[str, str]]:
+    """Return the metadata values of those of these files that have some."""
+    found: dict[int, dict[str, str]] = {}
+    for row in db.execute(METADATA_MANY.sql, {"ids": dump(list(numbers))}):
+        found.setdefault(row["data_file"], {})[row["name"]] = row["value"]
+    return found
 
 
 def set_content(
