@@ -20,7 +20,7 @@ from benchmarks.node import Node
 from benchmarks.scene import SMALL, Scene, fresh
 from ecpds.base.clock import SystemClock
 from ecpds.model.status import TransferStatus
-from ecpds.store import files, transfers
+from ecpds.store import claims, files, transfers
 from ecpds.store.codec import to_micros
 from ecpds.store.db import Connection, Store
 
@@ -85,7 +85,7 @@ class Backlog:
             await node.stop()
             database = node.data / "ecpds.db"
             await asyncio.to_thread(load, database, self.count, names)
-            waits = await claims(database, names)
+            waits = await claim_times(database, names)
             ready = await node.start()
             await asyncio.sleep(self.running_for)
             used = node.memory()
@@ -182,7 +182,7 @@ def _transfers(count: int, first: int, names: Sequence[str]) -> Iterator[Mapping
         yield same | own | {"key_target": target, "data_file": first + number}
 
 
-async def claims(database: Path, names: Sequence[str]) -> list[float]:
+async def claim_times(database: Path, names: Sequence[str]) -> list[float]:
     """Claim CLAIMS transfers one after the other; return the seconds of each, commit included."""
     store = Store(database)
     clock, waits = SystemClock(), []
@@ -190,7 +190,7 @@ async def claims(database: Path, names: Sequence[str]) -> list[float]:
         for number in range(CLAIMS):
             began = time.monotonic()
             await store.write(
-                transfers.claim_due, names[number % len(names)], now=clock.now(), limit=1
+                claims.claim_due, names[number % len(names)], now=clock.now(), limit=1
             )
             waits.append(time.monotonic() - began)
     finally:

@@ -22,8 +22,8 @@ from ecpds.model.compression import NONE
 from ecpds.model.destination import OnHostFailure
 from ecpds.model.errors import EcpdsError, InvalidName, TemplateError
 from ecpds.model.template import checked_path
+from ecpds.store.claims import Lots
 from ecpds.store.db import Connection
-from ecpds.store.transfers import Lots
 from ecpds.transfer.contract import Delivered, SmallPut
 from ecpds.transfer.deliver import checked_name
 from ecpds.transfer.meter import Meter

@@ -24,7 +24,7 @@ from ecpds.model.dates import parse_zone
 from ecpds.model.destination import DestinationState
 from ecpds.model.host import HostRole
 from ecpds.model.status import DestinationStatus, StoredState
-from ecpds.store import destinations, files, history, transfers
+from ecpds.store import claims, destinations, files, history, transfers
 from ecpds.store.db import Connection
 
 log = get_logger(__name__)
@@ -278,7 +278,7 @@ def claim_for(
         return Claim([], expired=False, next_due=None)
     only_copied = bool(proxies) and entry.destination.force_proxy
     lots = None if proxies else lots_for(host, entry)
-    due, expired = transfers.claim_due(
+    due, expired = claims.claim_due(
         db, name, now=now, limit=room, only_copied=only_copied, lots=lots
     )
     taken = len(due) if lots is None else 0  # of lots nobody knows whether all were taken

@@ -44,13 +44,6 @@ ONE = statement(
     JOIN data_file ON data_file.id = transfer.data_file WHERE transfer.id = :id""",
     hot=True,
 )
-MANY = statement(
-    """
-    SELECT transfer.*, data_file.size AS size FROM transfer
-    JOIN data_file ON data_file.id = transfer.data_file
-    WHERE transfer.id IN (SELECT value FROM json_each(:ids))""",
-    hot=True,
-)
 BY_FILE = statement(
     """
     SELECT transfer.*, data_file.size AS size FROM transfer
@@ -64,55 +57,6 @@ BY_KEY = statement(
     JOIN data_file ON data_file.id = transfer.data_file
     WHERE key_destination = :destination AND key_target = :target AND unique_name = :unique
       AND transfer.deleted = 0 ORDER BY transfer.id""",
-    hot=True,
-)
-NEXT_PRIORITY = statement(
-    """
-    SELECT MIN(priority) AS priority FROM transfer INDEXED BY transfer_queue
-    WHERE destination = :destination AND priority > :after
-      AND status IN ('WAIT', 'RETR') AND deleted = 0""",
-    hot=True,
-)
-DUE = statement(
-    """
-    SELECT id, expires_at FROM transfer INDEXED BY transfer_queue
-    WHERE destination = :destination AND priority = :priority AND due_at <= :now
-      AND status IN ('WAIT', 'RETR') AND deleted = 0
-    ORDER BY due_at, id LIMIT :limit""",
-    hot=True,
-)
-DUE_SIZED = statement(
-    """
-    SELECT transfer.id, expires_at, attempts, data_file.size AS size
-    FROM transfer INDEXED BY transfer_queue
-    JOIN data_file ON data_file.id = transfer.data_file
-    WHERE destination = :destination AND priority = :priority AND due_at <= :now
-      AND status IN ('WAIT', 'RETR') AND transfer.deleted = 0
-    ORDER BY due_at, transfer.id LIMIT :limit""",
-    hot=True,
-)
-DUE_COPIED = statement(
-    """
-    SELECT id, expires_at FROM transfer INDEXED BY transfer_queue
-    WHERE destination = :destination AND priority = :priority AND due_at <= :now
-      AND status IN ('WAIT', 'RETR') AND deleted = 0 AND proxy_host != ''
-    ORDER BY due_at, id LIMIT :limit""",
-    hot=True,
-)
-CLAIM = statement(
-    """
-    UPDATE transfer SET
-        status = 'EXEC', start_count = start_count + 1, attempts = attempts + 1,
-        started_at = COALESCE(started_at, :now), put_at = NULL, changed_at = :now, reason = NULL
-    WHERE id = :id""",
-    hot=True,
-)
-CLAIM_MANY = statement(
-    """
-    UPDATE transfer SET
-        status = 'EXEC', start_count = start_count + 1, attempts = attempts + 1,
-        started_at = COALESCE(started_at, :now), put_at = NULL, changed_at = :now, reason = NULL
-    WHERE id IN (SELECT value FROM json_each(:ids))""",
     hot=True,
 )
 MANY = statement(
@@ -298,7 +242,8 @@ def insert(db: Connection, new: NewTransfer, *, now: datetime) -> int:
     return number
 
 
-def _row(found: Row) -> Transfer:
+def transfer_of(found: Row) -> Transfer:
+    """Return the transfer of a row of `transfer` with the size of its file."""
     row = by_name(found)
     return Transfer(
         id=row["id"],
@@ -341,96 +286,27 @@ def _row(found: Row) -> Transfer:
 def get(db: Connection, number: int) -> Transfer | None:
     """Return one transfer, None if there is none."""
     row = db.execute(ONE.sql, {"id": number}).fetchone()
-    return _row(row) if row else None
+    return transfer_of(row) if row else None
 
 
 def many(db: Connection, numbers: Sequence[int]) -> list[Transfer]:
     """Return the transfers of these ids, in their order; those that are gone are left out."""
-    found = {row["id"]: _row(row) for row in db.execute(MANY.sql, {"ids": dump(list(numbers))})}
+    found = {
+        row["id"]: transfer_of(row) for row in db.execute(MANY.sql, {"ids": dump(list(numbers))})
+    }
     return [found[number] for number in numbers if number in found]
 
 
 def of_file(db: Connection, file: int, *, live: bool = True) -> list[Transfer]:
     """Return the transfers of a data file, by id."""
     rows = db.execute(BY_FILE.sql, {"file": file})
-    return [_row(row) for row in rows if not (live and row["deleted"])]
+    return [transfer_of(row) for row in rows if not (live and row["deleted"])]
 
 
 def with_key(db: Connection, key: tuple[str, str, str]) -> list[Transfer]:
     """Return the live transfers of that unique key: destination, target, version."""
     values = {"destination": key[0], "target": key[1], "unique": key[2]}
-    return [_row(row) for row in db.execute(BY_KEY.sql, values)]
-
-
-MOST_IN_LOTS = 256  # files of one claim: longer ones hold up other writers
-
-
-@dataclass(frozen=True, slots=True)
-class Lots:
-    """So many files of at most `size` bytes, never tried, count as one transfer."""
-
-    files: int
-    size: int
-
-    def takes(self, size: int, attempts: int) -> bool:
-        """Tell whether a file may go with others."""
-        return 0 <= size <= self.size and not attempts
-
-
-def claim_due(
-    db: Connection,
-    destination: str,
-    *,
-    now: datetime,
-    limit: int,
-    only_copied: bool = False,
-    lots: Lots | None = None,
-) -> tuple[list[Transfer], list[int]]:
-    """Move up to `limit` due transfers to EXEC; return them and the ids of expired ones met.
-
-    `only_copied` leaves those that are at no proxy yet; with `lots` small files that were never
-    tried count less.
-
-    Order: priority, due time, id.  Expired ones are left as they are, for `engine.retention`.
-    """
-    chosen: list[int] = []
-    expired: list[int] = []
-    moment, after = to_micros(now), -1
-    due = DUE_COPIED if only_copied else DUE if lots is None else DUE_SIZED
-    whole = 1 if lots is None or only_copied else lots.files
-    room = min(limit * whole, max(limit, MOST_IN_LOTS))
-    while room > 0:
-        values = {"destination": destination, "after": after}
-        after = db.execute(NEXT_PRIORITY.sql, values).fetchone()["priority"]
-        if after is None:
-            break
-        values = {"destination": destination, "priority": after, "now": moment, "limit": room}
-        for row in db.execute(due.sql, values).fetchall():
-            if row["expires_at"] <= moment:
-                expired.append(row["id"])
-                continue
-            if lots is None or only_copied:
-                room -= 1
-            else:
-                room -= 1 if lots.takes(row["size"], row["attempts"]) else whole
-            if room < 0:
-                break
-            chosen.append(row["id"])
-    return _claimed(db, chosen, moment), expired
-
-
-def _claimed(db: Connection, chosen: list[int], moment: int) -> list[Transfer]:
-    """Move these to EXEC and return them in that order; each statement is a turn of two threads."""
-    if len(chosen) == 1:
-        db.execute(CLAIM.sql, {"id": chosen[0], "now": moment})
-        only = get(db, chosen[0])
-        return [] if only is None else [only]
-    if not chosen:
-        return []
-    ids = dump(chosen)
-    db.execute(CLAIM_MANY.sql, {"ids": ids, "now": moment})
-    found = {row["id"]: _row(row) for row in db.execute(MANY.sql, {"ids": ids})}
-    return [found[number] for number in chosen if number in found]
+    return [transfer_of(row) for row in db.execute(BY_KEY.sql, values)]
 
 
 def next_due(db: Connection, destination: str) -> datetime | None:
@@ -511,7 +387,7 @@ def with_status(
 ) -> list[Transfer]:
     """Return live transfers of one of the statuses INIT SCHE FETC EXEC INTR, by id."""
     values = {"status": status.code, "after": after, "limit": limit}
-    return [_row(row) for row in db.execute(WITH_STATUS.sql, values)]
+    return [transfer_of(row) for row in db.execute(WITH_STATUS.sql, values)]
 
 
 def release_backlog(db: Connection, destination: str) -> int:
@@ -581,7 +457,7 @@ def page(
         "until": maybe_micros(until),
     }
     chosen = LIST if destination is None else LIST_DESTINATION
-    return [_row(row) for row in db.execute(chosen.sql, values)]
+    return [transfer_of(row) for row in db.execute(chosen.sql, values)]
 
 
 def preset(

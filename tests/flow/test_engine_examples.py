@@ -23,7 +23,7 @@ from ecpds.model.errors import BadState
 from ecpds.model.host import Host
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.model.transfer import DataFile, Transfer
-from ecpds.store import destinations, files, transfers
+from ecpds.store import claims, destinations, files, transfers
 from ecpds.store.db import Connection
 from tests.clock import FakeClock
 from tests.flow.test_engine import ANN, Bench, bench, done, plain
@@ -127,9 +127,7 @@ async def test_schedulers_4_4_a_success_at_12_03_frees_500_files_delayed_to_12_1
         await node.store.write(delayed)
         assert await node.store.read(transfers.next_due, "D") == noon + 10 * MINUTE
         assert await node.store.write(transfers.release_backlog, "D") == 500
-        found, _ = await node.store.write(
-            transfers.claim_due, "D", now=noon + 3 * MINUTE, limit=1000
-        )
+        found, _ = await node.store.write(claims.claim_due, "D", now=noon + 3 * MINUTE, limit=1000)
         assert len(found) == 500
 
 

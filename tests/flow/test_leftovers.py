@@ -10,7 +10,7 @@ from ecpds.engine.operations.hosts import HostOperations
 from ecpds.engine.resuming import token_of
 from ecpds.model.host import Host, HostRole
 from ecpds.model.status import TransferStatus
-from ecpds.store import history, outgoing, transfers
+from ecpds.store import claims, history, outgoing, transfers
 from ecpds.store.db import Connection
 from ecpds.transfer.contract import Partial
 from tests.protocol.api import Rig, rig
@@ -34,7 +34,7 @@ async def made(hub: Rig) -> int:
 def claim(db: Connection, number: int, hub: Rig) -> None:
     """Claim as the scheduler does."""
     now = hub.node.core.clock.now()
-    transfers.claim_due(db, "D", now=now, limit=1)
+    claims.claim_due(db, "D", now=now, limit=1)
     history.step(
         db, number, "D", TransferStatus.EXEC, time=now, host="north", comment="Trying north"
     )

@@ -27,7 +27,7 @@ from ecpds.model.names import ByteCount
 from ecpds.model.rulesettings import parse_alias, parse_force
 from ecpds.model.status import StoredState, TransferStatus
 from ecpds.objects.directory import Stored
-from ecpds.store import destinations, files, transfers
+from ecpds.store import claims, destinations, files, transfers
 from ecpds.store.db import Connection
 from ecpds.store.migrate import migrate
 
@@ -325,10 +325,10 @@ def test_lower_priority_runs_first_once_both_are_due(db: Connection) -> None:
     late, early = NOW + timedelta(minutes=125), NOW + timedelta(minutes=60)
     first = submit(db, plan(one("p99", priority=99, at=early), site, NOW))
     second = submit(db, plan(one("p10", priority=10, at=late), site, NOW))
-    claimed, _ = transfers.claim_due(db, "A", now=early, limit=1)
+    claimed, _ = claims.claim_due(db, "A", now=early, limit=1)
     assert [t.id for t in claimed] == list(first.transfers)
     transfers.set_status(db, first.transfers[0], TransferStatus.WAIT, now=NOW)
-    claimed, _ = transfers.claim_due(db, "A", now=late, limit=2)
+    claimed, _ = claims.claim_due(db, "A", now=late, limit=2)
     assert [t.id for t in claimed] == [*second.transfers, *first.transfers]
     assert all(t.status is TransferStatus.EXEC for t in claimed)
 
@@ -338,8 +338,8 @@ def test_nothing_is_claimed_twice(db: Connection) -> None:
     site = snapshot(Destination(name="A"))
     for number in range(5):
         submit(db, plan(one(f"f{number}"), site, NOW))
-    first, _ = transfers.claim_due(db, "A", now=NOW, limit=3)
-    second, _ = transfers.claim_due(db, "A", now=NOW, limit=3)
+    first, _ = claims.claim_due(db, "A", now=NOW, limit=3)
+    second, _ = claims.claim_due(db, "A", now=NOW, limit=3)
     assert len({t.id for t in first + second}) == 5
     assert transfers.next_due(db, "A") is None
 
@@ -348,7 +348,7 @@ def test_expired_ones_are_not_claimed(db: Connection) -> None:
     """They are told, for retention."""
     site = snapshot(Destination(name="A"))
     done = submit(db, plan(one(lifetime=timedelta(minutes=1)), site, NOW))
-    claimed, expired = transfers.claim_due(db, "A", now=NOW + timedelta(minutes=2), limit=5)
+    claimed, expired = claims.claim_due(db, "A", now=NOW + timedelta(minutes=2), limit=5)
     assert (claimed, expired) == ([], list(done.transfers))
 
 
@@ -358,5 +358,5 @@ def test_pending_is_counted_as_statuses_change(db: Connection) -> None:
     for number in range(3):
         submit(db, plan(one(f"f{number}"), site, NOW))
     assert destinations.pending(db, "A") == 3
-    transfers.claim_due(db, "A", now=NOW, limit=2)
+    claims.claim_due(db, "A", now=NOW, limit=2)
     assert destinations.pending(db, "A") == 1
