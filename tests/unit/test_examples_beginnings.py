@@ -1,4 +1,6 @@
-"""Where a transfer begins: defaults of entities.md 5 and 6, first statuses of entities.md 10."""
+"""Where a transfer begins: defaults of entities.md 5 and 6, first statuses of entities.md 10,
+and how long its failure is shown.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ import pytest
 from ecpds.engine.operations.actor import Actor
 from ecpds.engine.operations.transfers import TransferOperations
 from ecpds.engine.submit import Submission, plan, status_of
-from ecpds.model.destination import Destination
+from ecpds.model.destination import Destination, DestinationState
 from ecpds.model.errors import RemoteCancelled
 from ecpds.model.status import TransferStatus
 from ecpds.store import files, transfers
 from ecpds.transfer.meter import Meter
+from ecpds.web.pages.destinations import failed_lately
 from tests.clock import START, FakeClock
 from tests.node import small_node
 from tests.unit.test_submit import NOW, one, snapshot
@@ -102,3 +105,12 @@ async def test_entities_10_a_stop_interrupts_a_retrieval(tmp_path: Path) -> None
         assert (await verbs.stop(number, ANN)).status is S.STOP
         with pytest.raises(RemoteCancelled):
             meter.add(1)
+
+
+@pytest.mark.parametrize(("age", "shown"), [(DAY - HOUR, 7), (DAY, None), (None, None)])
+def test_entities_13_the_last_failure_is_shown_for_a_day(
+    age: timedelta | None, shown: int | None
+) -> None:
+    at = START - age if age is not None else None
+    state = DestinationState(last_failed_at=at, last_failed_id=7 if at else None)
+    assert failed_lately(state, START) == shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from ecpds.engine.operations.destinations import DestinationView
 from ecpds.engine.operations.hosts import HostView
 from ecpds.model import query
+from ecpds.model.destination import DestinationState
 from ecpds.model.errors import EcpdsError, InputError, NotFound
 from ecpds.model.host import HostRole
 from ecpds.model.status import DestinationStatus, TransferStatus
@@ -30,6 +32,7 @@ from ecpds.web.rights import Caller
 READ: Final = "destinations:read"
 ACT: Final = "destinations:operate"
 LATEST: Final = 25  # transfers on the page of a destination
+SHOWN_FOR: Final = timedelta(days=1)  # the last failure
 
 KEYS: Final[Mapping[str, query.Kind]] = {
     "name": "text", "comment": "text", "country": "text", "email": "text", "type": "text",
@@ -180,7 +183,7 @@ async def detail(call: Call) -> web.Response:
     view = await services.destinations.view(name)
     now = services.core.clock.now()
     running = running_rows(services.engine, caller, now, destination=name)
-    latest, last_failed, clocks = await services.core.store.read(read_detail, view)
+    latest, last_failed, clocks = await services.core.store.read(read_detail, view, now)
     hour = services.pulse.hour(name)
     shares = [(one, view.counts[one]) for one in TransferStatus if view.counts.get(one)]
     return show(
@@ -242,15 +245,21 @@ async def _hosts(
 
 
 def read_detail(
-    db: Connection, view: DestinationView
+    db: Connection, view: DestinationView, now: datetime
 ) -> tuple[list[Transfer], Transfer | None, dict[str, history.AcquisitionClock]]:
     """Return the latest transfers, the one that failed last, and the last discoveries."""
     name = view.destination.name
     latest = transfers.page(db, limit=LATEST, destination=name)
-    failed = view.state.last_failed_id
+    failed = failed_lately(view.state, now)
     last_failed = transfers.get(db, failed) if failed is not None else None
     clocks = {host: history.clock(db, name, host) for host in view.destination.hosts}
     return latest, last_failed, clocks
+
+
+def failed_lately(state: DestinationState, now: datetime) -> int | None:
+    """Return the transfer that failed last, if that was less than a day ago."""
+    at = state.last_failed_at
+    return state.last_failed_id if at is not None and now - at < SHOWN_FOR else None
 
 
 # --- actions ------------------------------------------------------------------------------------
