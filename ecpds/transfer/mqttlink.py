@@ -88,6 +88,7 @@ class MqttLink:
         self._opening: asyncio.Future[bool] | None = None
         self._resolved: deque[tuple[int, Any]] = deque(maxlen=1000)  # answers that came too soon
         self._is_held = False
+        self._in_flight = IN_FLIGHT
         self.is_connected = False
         self._client = self._made()
 
@@ -220,12 +221,15 @@ class MqttLink:
 
         Raises ConnectionLost, RemoteError (refused by the broker).
         """
-        for start in range(0, len(messages), IN_FLIGHT):
-            waiting = [self._send(one, now) for one in messages[start : start + IN_FLIGHT]]
-            for future in waiting:
-                reason = await future
-                if isinstance(reason, ReasonCode) and reason.is_failure:
-                    raise RemoteError(f"the broker refused a message: {reason}")
+        for start in range(0, len(messages), self._in_flight):
+            waiting = [self._send(one, now) for one in messages[start : start + self._in_flight]]
+            try:
+                for future in waiting:
+                    reason = await future
+                    if isinstance(reason, ReasonCode) and reason.is_failure:
+                        raise RemoteError(f"the broker refused a message: {reason}")
+            finally:
+                _forget(waiting)
 
     def _send(self, message: Message, now: datetime) -> asyncio.Future[Any]:
         if not self.is_connected:
@@ -301,6 +305,8 @@ class MqttLink:
             opening.set_exception(kind(f"the broker refuses us: {reason}", phase=Phase.AUTH))
             return
         self.is_connected = True
+        # whoever sends more at once than the broker allows is hung up on
+        self._in_flight = min(getattr(properties, "ReceiveMaximum", IN_FLIGHT), IN_FLIGHT)
         opening.set_result(bool(flags.session_present))
 
     def _on_disconnect(
@@ -358,6 +364,13 @@ class MqttLink:
     def _look(self) -> None:
         self._misc = self._loop.call_later(MISC_EVERY, self._look)
         self._client.loop_misc()
+
+
+def _forget(waiting: Sequence[asyncio.Future[Any]]) -> None:
+    """End the wait for answers after the first bad one; nobody asks for the others."""
+    for future in waiting:
+        if not future.cancel() and not future.cancelled():
+            future.exception()
 
 
 def _translated(error: Exception) -> RemoteError:
