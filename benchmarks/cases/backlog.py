@@ -149,6 +149,9 @@ def _files(count: int) -> Iterator[Mapping[str, object]]:
         "checksum": "00000001",
         "volume": "default",
         "instance": None,
+        "get_started_at": None,
+        "get_duration": None,
+        "remote_host": "",
     }
     for number in range(count):
         name = f"product-{number:07}.bin"
