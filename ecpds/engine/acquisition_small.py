@@ -25,8 +25,8 @@ from ecpds.store.db import Connection
 from ecpds.transfer.contract import SmallFiles, TransferModule
 from ecpds.transfer.source import SMALL
 
-MOST_FILES: Final = 32
-MOST_BYTES: Final = 2 * 1024 * 1024  # of one lot
+MOST_FILES: Final = 64
+MOST_BYTES: Final = 4 * 1024 * 1024  # of one lot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from ecpds.transfer.deliver import checked_name
 from ecpds.transfer.meter import Meter
 from ecpds.transfer.source import SMALL
 
-LOTS: Final = Lots(files=16, size=SMALL)
+LOTS: Final = Lots(files=32, size=SMALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from ecpds.model.transfer import Transfer
 from ecpds.store import files, history
 from tests.flow.test_engine import Bench, bench, plain
 
-COUNT = 40  # more than one lot
+COUNT = 70  # more than one lot
 
 
 def _are_all(status: TransferStatus, count: int) -> Any:
