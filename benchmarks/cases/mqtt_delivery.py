@@ -81,6 +81,7 @@ async def _prepared(folder: Path, port: int, count: int) -> DaemonProcess:
         environment={
             "ECPDS_MQTT__DRIVER": "external", "ECPDS_MQTT__URL": f"mqtt://127.0.0.1:{port}",
             "ECPDS_LOG__LEVEL": "error", "PYTHONDONTWRITEBYTECODE": "",
+            "ECPDS_API__REQUESTS_PER_MINUTE": "600000",  # thousands of files to begin with
         },
     )  # fmt: skip
     await daemon.command("init")

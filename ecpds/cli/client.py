@@ -18,6 +18,8 @@ from ecpds.cli.upload import BLOCK, Form
 
 API: Final = "/api/v2"
 MOST_ANSWER: Final = 64 * 1024 * 1024  # bytes of one JSON answer
+SOON: Final = 4  # seconds; a node that wants requests to come slower says 1, a quota 5 and more
+MOST_PATIENCE: Final = 120  # seconds that one request waits for that
 IDLE: Final = 5.0  # seconds after which the node may have closed the connection
 REPEATABLE: Final = frozenset({"GET", "PUT", "PATCH", "DELETE"})
 _END = "-----END CERTIFICATE-----"
@@ -156,7 +158,9 @@ class Client:
 
         Without `again` it is repeated only when it cannot have been carried out.
         """
-        left = 0 if isinstance(body, Form) and not body.can_repeat else self._retry.count
+        may_repeat = not isinstance(body, Form) or body.can_repeat
+        left = self._retry.count if may_repeat else 0
+        patience = MOST_PATIENCE if may_repeat else 0
         while True:
             try:
                 response = self._send(method, address, headers, body)
@@ -164,6 +168,11 @@ class Client:
                 if not left or (error.whole and not again):
                     raise
             else:
+                if (wait := _soon(response)) and patience >= wait:
+                    patience -= wait
+                    self._read(response)
+                    time.sleep(wait)
+                    continue
                 if not left or response.status != 503:
                     return response
                 self.close()
@@ -290,6 +299,13 @@ def tls_context(access: Access) -> ssl.SSLContext:
         path = access.own or access.ca
         raise CommandError(f"{path} is no usable certificate: {error}", Exit.USAGE) from None
     return ssl.create_default_context()
+
+
+def _soon(response: http.client.HTTPResponse) -> int:
+    """Return the seconds after which a request that came too fast is taken; 0: it is no such."""
+    text = response.getheader("Retry-After", "") if response.status == 429 else ""
+    wait = int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+    return wait if wait <= SOON else 0
 
 
 def _only(path: Path) -> ssl.SSLContext:

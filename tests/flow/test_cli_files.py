@@ -498,6 +498,21 @@ def test_a_lost_answer_is_asked_for_again(tmp_path: Path) -> None:
         cli("transfer", "list", "--retry", "1:1ms", code=8, environment=where)
 
 
+def too_fast(seconds: int) -> Serve:
+    """Answer that a request came too fast."""
+    head = f"HTTP/1.1 429 Too Many Requests\r\nRetry-After: {seconds}\r\nConnection: close\r\n"
+    return tells(f"{head}Content-Length: 2\r\n\r\n{{}}".encode())
+
+
+def test_a_node_that_wants_it_slower_is_obeyed(tmp_path: Path) -> None:
+    """A second later; what a quota refuses for longer is told at once."""
+    cli = CommandLine(tmp_path)
+    with scripted(too_fast(1), tells(answered(EMPTY))) as where:
+        cli("transfer", "list", environment=where)
+    with scripted(too_fast(5)) as where:
+        cli("transfer", "list", code=7, environment=where)
+
+
 def test_what_may_have_been_done_is_not_done_again(tmp_path: Path) -> None:
     """A whole upload without an answer may be registered: the person decides."""
     cli = CommandLine(tmp_path)
