@@ -8,6 +8,7 @@ registered without content; the retrieval then tells why.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -36,6 +37,33 @@ class Fetched:
     plan: Plan
     started_at: datetime
     duration: timedelta
+
+
+class _Reading:
+    """A lot that a thread reads; one that nobody waits for any more leaves nothing open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_abandoned = False
+        self._uploads: Sequence[Upload | None] = ()
+
+    def end(self, uploads: Sequence[Upload | None]) -> None:
+        """Tell what was read."""
+        with self._lock:
+            self._uploads = uploads
+            if self._is_abandoned:
+                self._discard()
+
+    def abandon(self) -> None:
+        """Tell that nobody takes it."""
+        with self._lock:
+            self._is_abandoned = True
+            self._discard()
+
+    def _discard(self) -> None:
+        for one in self._uploads:
+            if one is not None:
+                one.discard()
 
 
 class SmallLots:
@@ -77,7 +105,12 @@ class SmallLots:
         if not lot or self._small is None:
             return [], list(lot)
         started = self._core.clock.now()
-        uploads = await self._core.threads.run("disk", self._read, self._small, lot)
+        reading = _Reading()
+        try:
+            uploads = await self._core.threads.run("disk", self._read, self._small, lot, reading)
+        except BaseException:
+            reading.abandon()
+            raise
         try:
             stored = await self._core.objects.seal_lot([one for one in uploads if one is not None])
         finally:
@@ -102,9 +135,13 @@ class SmallLots:
             done.append(Fetched(plan=whole, started_at=started, duration=now - started))
         return done, others
 
-    def _read(self, small: SmallFiles, lot: Sequence[Plan]) -> list[Upload | None]:
+    def _read(
+        self, small: SmallFiles, lot: Sequence[Plan], reading: _Reading
+    ) -> list[Upload | None]:
         """Read files into new objects; None for those that cannot be read as they were listed."""
-        return [self._read_one(small, plan) for plan in lot]
+        found = [self._read_one(small, plan) for plan in lot]
+        reading.end(found)
+        return found
 
     def _read_one(self, small: SmallFiles, plan: Plan) -> Upload | None:
         upload: Upload | None = None

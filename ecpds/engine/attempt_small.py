@@ -21,7 +21,9 @@ from ecpds.engine.telling import Teller
 from ecpds.model.compression import NONE
 from ecpds.model.destination import OnHostFailure
 from ecpds.model.errors import EcpdsError, InvalidName, TemplateError
+from ecpds.model.status import TransferStatus
 from ecpds.model.template import checked_path
+from ecpds.store import transfers
 from ecpds.store.claims import Lots
 from ecpds.store.db import Connection
 from ecpds.transfer.contract import Delivered, SmallPut
@@ -102,8 +104,24 @@ class SmallAttempts:
                 for attempt in running:
                     await self._attempts.cut_off(attempt, once)
                 raise
-        for one in left:  # one behind the other: a lot has one connection
-            await self._attempts.run(one, finished)
+        await self._one_by_one(left, finished)
+
+    async def _one_by_one(self, left: Sequence[Claimed], finished: Finished) -> None:
+        """Attempt what is left, one behind the other: a lot has one connection."""
+        for number, one in enumerate(left):
+            begun = number  # those before it account for themselves
+            try:
+                present = await self._core.store.read(transfers.get, one.transfer.id)
+                if present is None or present.status is not TransferStatus.EXEC:
+                    finished(one, None)  # stopped or replaced while it waited
+                    continue
+                begun = number + 1
+                await self._attempts.run(one, finished)
+            except asyncio.CancelledError:
+                for other in left[begun:]:
+                    waiting = Running(other, Meter(), asyncio.Event())
+                    await self._attempts.cut_off(waiting, finished)
+                raise
 
     async def _deliver(self, lot: Sequence[Claimed], finished: Finished) -> list[Claimed]:
         """Return those that could not be delivered so."""

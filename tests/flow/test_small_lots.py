@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ecpds.engine.acquisition_small import _Reading
 from ecpds.model.status import TransferStatus
 from ecpds.model.transfer import Transfer
 from ecpds.store import files, history
@@ -115,3 +116,16 @@ async def test_content_that_is_refused_leaves_no_object(tmp_path: Path) -> None:
         store = made.node.core.store
         rows = [await store.read(files.get, one.data_file) for one in found]
         assert await _stored(made) == {row.object_key for row in rows if row is not None}
+
+
+async def test_a_lot_that_nobody_takes_leaves_nothing_open(tmp_path: Path) -> None:
+    """A discovery that is interrupted while a thread reads its files."""
+    async with bench(tmp_path, {"hosts": [], "destinations": []}) as made:
+        uploads = [made.node.core.objects.create(1) for _ in range(4)]
+        early, late = _Reading(), _Reading()
+        early.abandon()
+        early.end(uploads[:2])
+        late.end(uploads[2:])
+        late.abandon()
+        assert [one.descriptor for one in uploads] == [-1] * 4
+        assert not any(one.path.exists() for one in uploads)
